@@ -1,0 +1,32 @@
+//! The only door to stored state: apps and their settings, broadcasts, who owns a stream, values of a node.
+//!
+//! - [`Store`]: the trait; every call is asynchronous and never runs on the caller's thread for long.
+//! - [`Sqlite`]: the embedded implementation, one file in the node's data directory.
+//! - [`Broadcast`], [`AppSettings`]: the records, with the names and defaults of AMS's REST API.
+//! - `conformance`: what every implementation must do, as tests (feature `conformance`).
+//!
+//! Times are milliseconds since the Unix epoch and come from the caller. Nothing here knows of media or HTTP.
+
+mod app;
+mod broadcast;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod error;
+mod sqlite;
+mod store;
+mod timings;
+
+pub use app::{
+    App, AppSettings, HlsSettings, InvalidSetting, InvalidSettings, Playlist, SegmentType, valid_app_name,
+};
+pub use broadcast::{
+    Broadcast, BroadcastUpdate, EncoderSettings, Endpoint, HlsParameters, PlayListItem, STALE_AFTER_MS,
+    Status, valid_stream_id,
+};
+pub use error::{Result, StoreError};
+pub use sqlite::Sqlite;
+pub use store::{
+    BeginLive, Claim, Ended, LIST_LIMIT, ListQuery, LiveUpdate, OWNERSHIP_KEPT_MS, Order, Recovered, SortBy,
+    Store,
+};
+pub use timings::{Timings, TimingsSnapshot};
