@@ -11,6 +11,10 @@
 //! | AAC | one raw access unit, no ADTS | AudioSpecificConfig |
 //! | Opus | one packet | dOps (the body of the box, version 0) |
 //! | MP3 | one frame with its header | empty |
+//!
+//! An ingest makes the config with a constructor of [`VideoConfig`] or [`AudioConfig`], and brings payloads into this
+//! form with [`nal::to_four_byte`], [`nal::from_annex_b`] or [`av1::normalise`]. VP8 and VP9 tell their size only in
+//! keyframes: [`picture_size`], then [`VideoConfig::with_size`]. For MPEG-TS, [`nal::AnnexB`] and [`Adts`] lead out.
 
 use bytes::Bytes;
 

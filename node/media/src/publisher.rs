@@ -1,0 +1,362 @@
+//! The writing side of a stream.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::segmentation::{Reference, Stamper};
+use crate::stream::{MetaValue, StopReason, Stream, Track};
+use crate::timeline::{Timeline, gap};
+use crate::{Arrived, Frame, GroupHead, Hub, Stamp, Timestamp, TrackConfig, TrackId};
+
+/// Without video so far, and without word of it, audio waits this long before it goes alone.
+const VIDEO_MAY_COME: Duration = Duration::from_secs(1);
+/// When video was announced, audio waits this long for its first keyframe.
+const VIDEO_MUST_COME: Duration = Duration::from_secs(5);
+/// When this much audio has come since the last picture, video does not hold segments up any more.
+const VIDEO_SILENT: Duration = Duration::from_millis(400);
+/// A group larger than this is split.
+const LARGEST_GROUP: u64 = 32 << 20;
+/// Frames that wait at the start at most.
+const WAITING: usize = 512;
+/// Groups that a track may be behind the others.
+const PENDING: usize = 64;
+
+/// The stream has ended, or somebody else writes it now: stop sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stream has ended: disconnect the publisher")]
+pub struct Ended;
+
+/// What outlives one publisher and is handed to the one that takes the stream up again.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    stamper: Stamper,
+    tracks: Vec<Lane>,
+    stamp: Option<Arc<Stamp>>,
+    order: u64,
+    newest: Option<(Timestamp, Instant)>,
+}
+
+/// The writer's side of a track.
+#[derive(Debug)]
+struct Lane {
+    track: Arc<Track>,
+    config: Arc<TrackConfig>,
+    // Stamps that began since this track's newest group, oldest first.
+    pending: VecDeque<Arc<Stamp>>,
+    // How far the stream was, on any track, when this track's last frame came.
+    heard: Option<Timestamp>,
+    group_bytes: u64,
+    // Nothing can go into the present group: frames are of no use until the next one begins.
+    fresh: bool,
+    // A new group has to begin with the next frame.
+    changed: bool,
+}
+
+/// The one writer of a stream. [`finish`](Self::finish) ends the stream; dropping it is a broken connection,
+/// after which the stream waits for the publisher to come back.
+#[derive(Debug)]
+pub struct Publisher {
+    hub: Arc<Hub>,
+    stream: Arc<Stream>,
+    generation: u64,
+    writer: Option<Writer>,
+    timeline: Timeline,
+    // Tracks of this publisher in its own numbering: its track n is the stream's track lanes[n].
+    lanes: Vec<usize>,
+    expects_video: Option<bool>,
+    // Whether this publisher's first group has begun.
+    began: bool,
+    waiting: VecDeque<(usize, Frame)>,
+    stop: watch::Receiver<Option<StopReason>>,
+    finished: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(hub: Arc<Hub>, stream: Arc<Stream>) -> Option<Self> {
+        let generation = stream.attach()?;
+        let kept = stream.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut writer = kept.unwrap_or_else(|| Writer {
+            stamper: Stamper::new(stream.origin(), stream.settings().wish),
+            tracks: Vec::new(),
+            stamp: None,
+            order: 0,
+            newest: None,
+        });
+        writer.stamper.break_off();
+        for lane in &mut writer.tracks {
+            lane.fresh = true;
+            lane.pending.clear();
+        }
+        let start = writer.newest.map_or(Timestamp::ZERO, |(t, at)| t + gap(at.elapsed()));
+        let stop = stream.watch_stop();
+        Some(Publisher {
+            hub,
+            stream,
+            generation,
+            writer: Some(writer),
+            timeline: Timeline::new(start),
+            lanes: Vec::new(),
+            expects_video: None,
+            began: false,
+            waiting: VecDeque::new(),
+            stop,
+            finished: false,
+        })
+    }
+
+    /// The stream that it writes.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Adds a track, or takes up the one of the same kind that an earlier publisher of this stream wrote.
+    /// The number is this publisher's own, for [`write`](Self::write). `None` when there are too many tracks.
+    pub fn add_track(&mut self, config: TrackConfig) -> Option<TrackId> {
+        let writer = self.writer.as_mut()?;
+        let config = Arc::new(config);
+        let old = writer
+            .tracks
+            .iter()
+            .enumerate()
+            .position(|(i, l)| l.config.is_video() == config.is_video() && !self.lanes.contains(&i));
+        let index = match old {
+            Some(i) => {
+                let lane = &mut writer.tracks[i];
+                lane.track.set_config(config.clone());
+                lane.config = config;
+                i
+            }
+            None => {
+                let track = self.stream.add_track(config.clone())?;
+                if self.began && config.is_video() {
+                    writer.stamper.break_off();
+                }
+                writer.tracks.push(Lane {
+                    track,
+                    config,
+                    // A track that comes later belongs to the stretch of time that is being written.
+                    pending: writer.stamp.iter().cloned().collect(),
+                    heard: None,
+                    group_bytes: 0,
+                    fresh: true,
+                    changed: false,
+                });
+                writer.tracks.len() - 1
+            }
+        };
+        self.lanes.push(index);
+        TrackId::try_from(self.lanes.len() - 1).ok()
+    }
+
+    /// The codec, the resolution or the like changes with the next frame of that track. The same
+    /// configuration again is no change.
+    pub fn set_config(&mut self, track: TrackId, config: TrackConfig) {
+        let (Some(writer), Some(&lane)) = (&mut self.writer, self.lanes.get(usize::from(track))) else {
+            return;
+        };
+        let lane = &mut writer.tracks[lane];
+        if *lane.config == config {
+            return;
+        }
+        lane.config = Arc::new(config);
+        lane.track.set_config(lane.config.clone());
+        if self.began {
+            lane.fresh = true;
+            lane.changed = !lane.config.is_video();
+            writer.stamper.break_off();
+        }
+    }
+
+    /// Whether the publisher announced video: without word, an audio-only start is delayed by a second.
+    pub fn expect_video(&mut self, expected: bool) {
+        self.expects_video = Some(expected);
+    }
+
+    /// What the publisher says about the stream.
+    pub fn set_metadata(&mut self, metadata: Vec<(String, MetaValue)>) {
+        self.stream.set_metadata(metadata);
+    }
+
+    /// Writes a frame. Its times are the source's own, unwrapped (see [`Unwrap`](crate::timeline::Unwrap));
+    /// they are placed on the stream's timeline here, jumps included. Readers see it after the next
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// [`Ended`] when the stream has ended.
+    pub fn write(&mut self, track: TrackId, frame: Frame) -> Result<(), Ended> {
+        self.write_at(track, frame, Instant::now(), SystemTime::now())
+    }
+
+    /// As [`write`](Self::write), with the time given.
+    ///
+    /// # Errors
+    /// [`Ended`] when the stream has ended.
+    pub fn write_at(
+        &mut self,
+        track: TrackId,
+        mut frame: Frame,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Result<(), Ended> {
+        if self.stream.is_ended() {
+            return Err(Ended);
+        }
+        let (Some(writer), Some(&lane)) = (&mut self.writer, self.lanes.get(usize::from(track))) else {
+            self.stream.stats().frames_dropped.fetch_add(1, Relaxed);
+            return Ok(());
+        };
+        let place = self.timeline.place(usize::from(track), frame.dts, frame.pts);
+        (frame.dts, frame.pts) = (place.dts, place.pts);
+        writer.newest = Some((writer.newest.map_or(frame.dts, |(t, _)| t.max(frame.dts)), now));
+        let video = writer.tracks[lane].config.is_video();
+        count(&self.stream, &frame, video);
+        let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());
+        if video {
+            self.began |= frame.keyframe;
+            let start = frame.dts;
+            writer.put(&self.stream, lane, frame, Reference::Video, wall);
+            if self.began {
+                // Audio from before the first picture has nothing to go with.
+                for (lane, f) in self.waiting.drain(..) {
+                    if f.dts >= start {
+                        writer.put(&self.stream, lane, f, Reference::StandIn, wall);
+                    } else {
+                        self.stream.stats().frames_dropped.fetch_add(1, Relaxed);
+                    }
+                }
+            }
+        } else if self.began {
+            let by = if has_video { Reference::StandIn } else { Reference::Audio };
+            writer.put(&self.stream, lane, frame, by, wall);
+        } else {
+            let first = self.waiting.front().map_or(frame.dts, |(_, f)| f.dts);
+            let patience = match (has_video, self.expects_video) {
+                (false, Some(false)) => Duration::ZERO,
+                (false, None) => VIDEO_MAY_COME,
+                _ => VIDEO_MUST_COME,
+            };
+            self.began = frame.dts.since(first) >= patience || self.waiting.len() >= WAITING;
+            self.waiting.push_back((lane, frame));
+            if self.began {
+                for (lane, f) in self.waiting.drain(..) {
+                    writer.put(&self.stream, lane, f, Reference::Audio, wall);
+                }
+            }
+        }
+        if let Some(known) = writer.stamper.segmentation() {
+            self.stream.set_segmentation(known);
+        }
+        Ok(())
+    }
+
+    /// Wakes the readers: once for everything that came in one piece from the network.
+    pub fn flush(&self) {
+        self.stream.notify().notify_waiters();
+    }
+
+    /// Waits until somebody wants this publisher to stop, and says why. Then tell the client, and
+    /// [`finish`](Self::finish).
+    pub fn stop_requested(&self) -> impl Future<Output = StopReason> + Send + 'static {
+        let mut stop = self.stop.clone();
+        async move {
+            match stop.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or(StopReason::Requested),
+                Err(_) => StopReason::Stopping,
+            }
+        }
+    }
+
+    /// The publisher has said that it is done: the stream ends.
+    pub fn finish(mut self) {
+        self.finished = true;
+        if self.stream.end(self.generation) {
+            self.hub.forget(&self.stream);
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // The writer's state goes back before anybody can attach.
+        *self.stream.writer.lock().unwrap_or_else(PoisonError::into_inner) = self.writer.take();
+        if self.stream.interrupt(self.generation) {
+            self.hub.interrupted(self.stream.clone(), self.generation);
+        }
+    }
+}
+
+fn count(stream: &Stream, frame: &Frame, video: bool) {
+    let (stats, second) = (stream.stats(), stream.second());
+    stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
+    stats.frames_in.fetch_add(1, Relaxed);
+    stats.bitrate.add(second, frame.payload.len() as u64 * 8);
+    if video {
+        stats.frame_rate.add(second, 1);
+    }
+}
+
+impl Writer {
+    /// Puts a frame, whose times are on the stream's timeline already, into its group.
+    fn put(&mut self, stream: &Stream, lane: usize, frame: Frame, by: Reference, now: SystemTime) {
+        let (video, fresh) = (self.tracks[lane].config.is_video(), self.tracks[lane].fresh);
+        if fresh && video && !frame.keyframe {
+            stream.stats().frames_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        let mut began = false;
+        if (by != Reference::StandIn || self.video_is_silent(frame.dts))
+            && let Some(stamp) = self.stamper.next(frame.dts, frame.keyframe, by, now)
+        {
+            self.announce(stamp);
+            began = true;
+        }
+        // Audio that changes its format cannot wait for the next keyframe of the video.
+        let changed = std::mem::take(&mut self.tracks[lane].changed);
+        if !began && (changed || self.tracks[lane].group_bytes > LARGEST_GROUP) {
+            let stamp = self.stamper.force(frame.dts, changed, now);
+            self.announce(stamp);
+        }
+        let newest = self.newest.map(|(t, _)| t);
+        let l = &mut self.tracks[lane];
+        let mut begins = None;
+        while l.pending.front().is_some_and(|s| s.start <= frame.dts || l.pending.len() > PENDING) {
+            begins = l.pending.pop_front();
+        }
+        if let Some(stamp) = begins {
+            let head = GroupHead { stamp, config: l.config.clone(), independent: frame.keyframe };
+            l.track.ring.begin(head);
+            l.fresh = false;
+            l.group_bytes = 0;
+        }
+        if l.fresh {
+            stream.stats().frames_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        l.heard = newest;
+        l.group_bytes += frame.payload.len() as u64;
+        l.track.ring.push(Arrived { order: self.order, frame });
+        self.order += 1;
+    }
+
+    fn announce(&mut self, stamp: Stamp) {
+        let stamp = Arc::new(stamp);
+        for lane in &mut self.tracks {
+            lane.pending.push_back(stamp.clone());
+        }
+        self.stamp = Some(stamp);
+    }
+
+    fn video_is_silent(&self, audio: Timestamp) -> bool {
+        self.tracks
+            .iter()
+            .filter(|l| l.config.is_video())
+            .all(|l| l.heard.is_none_or(|t| audio.since(t) > VIDEO_SILENT))
+    }
+}

@@ -1,0 +1,320 @@
+//! One live stream: its tracks, its state, and what everybody may ask of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, watch};
+
+use crate::frame::{Arrived, GroupHead};
+use crate::reader::{Reader, Start};
+use crate::ring::{Retention, Ring};
+use crate::segmentation::{Origin, Segmentation, Wish};
+use crate::stats::StreamStats;
+use crate::{StreamKey, TrackConfig, TrackId};
+
+/// How a stream is cut and what is kept of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// Lengths of segments and parts.
+    pub wish: Wish,
+    /// How far back readers can begin, per track.
+    pub retain: Duration,
+    /// The most payload bytes that are kept per track.
+    pub retain_bytes: u64,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        StreamSettings {
+            wish: Wish { segment: Duration::from_secs(2), part: Duration::from_millis(200) },
+            retain: Duration::from_secs(34),
+            retain_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A value of the publisher's metadata (RTMP's onMetaData).
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetaValue {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+    /// True or false.
+    Flag(bool),
+}
+
+/// Why a publisher is told to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// Somebody asked for it over REST or the dashboard.
+    Requested,
+    /// The stream's record was deleted.
+    Deleted,
+    /// The node is stopping.
+    Stopping,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopReason::Requested => "the stream was stopped by an administrator",
+            StopReason::Deleted => "the stream was deleted by an administrator",
+            StopReason::Stopping => "the server is stopping",
+        })
+    }
+}
+
+/// One track of a stream.
+#[derive(Debug)]
+pub struct Track {
+    /// Its number.
+    pub id: TrackId,
+    /// Its groups.
+    pub ring: Ring<GroupHead, Arrived>,
+    config: RwLock<Arc<TrackConfig>>,
+}
+
+impl Track {
+    /// The newest configuration; the one in force for a frame stands in the head of its group.
+    pub fn config(&self) -> Arc<TrackConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_config(&self, config: Arc<TrackConfig>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}
+
+/// Who writes the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Live,
+    Interrupted,
+    Ended,
+}
+
+/// A live stream. One [`Publisher`](crate::Publisher) writes it; any number of [`Reader`]s read it.
+#[derive(Debug)]
+pub struct Stream {
+    key: StreamKey,
+    origin: Origin,
+    settings: StreamSettings,
+    started: (Instant, SystemTime),
+    tracks: RwLock<Vec<Arc<Track>>>,
+    tracks_version: AtomicU64,
+    changed: Arc<Notify>,
+    segmentation: watch::Sender<Option<Segmentation>>,
+    metadata: RwLock<Arc<Vec<(String, MetaValue)>>>,
+    stats: Arc<StreamStats>,
+    phase: Mutex<(Phase, u64)>,
+    stop: watch::Sender<Option<StopReason>>,
+    ended: watch::Sender<bool>,
+    pub(crate) writer: Mutex<Option<crate::publisher::Writer>>,
+}
+
+impl Stream {
+    pub(crate) fn new(key: StreamKey, origin: Origin, settings: StreamSettings) -> Self {
+        Stream {
+            key,
+            origin,
+            settings,
+            started: (Instant::now(), SystemTime::now()),
+            tracks: RwLock::default(),
+            tracks_version: AtomicU64::new(0),
+            changed: Arc::new(Notify::new()),
+            segmentation: watch::Sender::new(None),
+            metadata: RwLock::default(),
+            stats: Arc::default(),
+            phase: Mutex::new((Phase::Interrupted, 0)),
+            stop: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
+            writer: Mutex::new(None),
+        }
+    }
+
+    /// Its name.
+    pub fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// The epoch and the numbers that it began with.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// How it is cut and what is kept of it.
+    pub fn settings(&self) -> &StreamSettings {
+        &self.settings
+    }
+
+    /// When it started.
+    pub fn started(&self) -> SystemTime {
+        self.started.1
+    }
+
+    /// Seconds since it started; the clock of its [`Meter`](crate::stats::Meter)s.
+    pub fn second(&self) -> u64 {
+        self.started.0.elapsed().as_secs()
+    }
+
+    /// Its tracks, in the order in which they appeared.
+    pub fn tracks(&self) -> Vec<Arc<Track>> {
+        self.tracks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest video and audio configuration.
+    pub fn configs(&self) -> Vec<Arc<TrackConfig>> {
+        self.tracks().iter().map(|t| t.config()).collect()
+    }
+
+    /// How it is cut, known after its first second or GOP, whichever is longer.
+    pub fn segmentation(&self) -> Option<Segmentation> {
+        *self.segmentation.borrow()
+    }
+
+    /// To wait until [`segmentation`](Self::segmentation) is known.
+    pub fn watch_segmentation(&self) -> watch::Receiver<Option<Segmentation>> {
+        self.segmentation.subscribe()
+    }
+
+    /// What the publisher says about it.
+    pub fn metadata(&self) -> Arc<Vec<(String, MetaValue)>> {
+        self.metadata.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Arc<StreamStats> {
+        &self.stats
+    }
+
+    /// A reader of all tracks. `max_lag` is how far it may fall behind before it skips to the newest group.
+    pub fn subscribe(self: &Arc<Self>, start: Start, max_lag: Duration) -> Reader {
+        Reader::new(self.clone(), start, max_lag)
+    }
+
+    /// Whether its publisher's connection is broken at the moment.
+    pub fn is_interrupted(&self) -> bool {
+        self.phase().0 == Phase::Interrupted
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        self.phase().0 == Phase::Ended
+    }
+
+    /// Waits until it is over.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        // The sender lives in self, so this cannot fail before it is true.
+        let _ = ended.wait_for(|e| *e).await;
+    }
+
+    /// Payload bytes that are kept for readers.
+    pub fn bytes(&self) -> u64 {
+        self.tracks().iter().map(|t| t.ring.bytes()).sum()
+    }
+
+    fn phase(&self) -> MutexGuard<'_, (Phase, u64)> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self) -> &Notify {
+        &self.changed
+    }
+
+    pub(crate) fn tracks_version(&self) -> u64 {
+        self.tracks_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add_track(&self, config: Arc<TrackConfig>) -> Option<Arc<Track>> {
+        let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
+        let retention = Retention { time: self.settings.retain, bytes: self.settings.retain_bytes };
+        let track = Arc::new(Track {
+            id: TrackId::try_from(tracks.len()).ok().filter(|id| *id < 16)?,
+            ring: Ring::new(retention, self.changed.clone()),
+            config: RwLock::new(config),
+        });
+        tracks.push(track.clone());
+        self.tracks_version.fetch_add(1, Ordering::Release);
+        Some(track)
+    }
+
+    pub(crate) fn set_metadata(&self, metadata: Vec<(String, MetaValue)>) {
+        *self.metadata.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(metadata);
+    }
+
+    pub(crate) fn set_segmentation(&self, known: Segmentation) {
+        self.segmentation.send_if_modified(|s| s.replace(known).is_none());
+    }
+
+    /// Takes the place of the one writer; the number tells it from earlier ones.
+    pub(crate) fn attach(&self) -> Option<u64> {
+        let mut phase = self.phase();
+        if phase.0 != Phase::Interrupted {
+            return None;
+        }
+        *phase = (Phase::Live, phase.1 + 1);
+        Some(phase.1)
+    }
+
+    /// The writer is gone without a word.
+    pub(crate) fn interrupt(&self, generation: u64) -> bool {
+        let mut phase = self.phase();
+        let mine = *phase == (Phase::Live, generation);
+        if mine {
+            phase.0 = Phase::Interrupted;
+        }
+        mine
+    }
+
+    pub(crate) fn end_if_interrupted(&self, generation: u64) -> bool {
+        let mut phase = self.phase();
+        if *phase != (Phase::Interrupted, generation) {
+            return false;
+        }
+        phase.0 = Phase::Ended;
+        drop(phase);
+        self.close();
+        true
+    }
+
+    pub(crate) fn end(&self, generation: u64) -> bool {
+        let mut phase = self.phase();
+        if phase.0 == Phase::Ended || phase.1 != generation {
+            return false;
+        }
+        phase.0 = Phase::Ended;
+        drop(phase);
+        self.close();
+        true
+    }
+
+    fn close(&self) {
+        for track in self.tracks() {
+            track.ring.end();
+        }
+        self.ended.send_replace(true);
+        self.changed.notify_waiters();
+    }
+
+    /// Tells the publisher to stop; true when there is none, so that the stream has ended by this.
+    pub(crate) fn request_stop(&self, reason: StopReason) -> bool {
+        self.stop.send_replace(Some(reason));
+        let mut phase = self.phase();
+        if phase.0 != Phase::Interrupted {
+            return false;
+        }
+        phase.0 = Phase::Ended;
+        drop(phase);
+        self.close();
+        true
+    }
+
+    pub(crate) fn watch_stop(&self) -> watch::Receiver<Option<StopReason>> {
+        self.stop.subscribe()
+    }
+}
