@@ -1,0 +1,203 @@
+//! The table of settings. The configuration file, the environment, the command line, `--help`, `config print`,
+//! docs/configuration.md and the typed [`Config`] all come from these lines.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::rules::{
+    Address, AppNames, Choice, Count, FilePath, Host, LogFilter, Maybe, Networks, NodeName, Rule, SecretText,
+    Shape, Size, Span, StoreUri,
+};
+use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind};
+
+/// A setting, without its value.
+pub struct Setting {
+    /// The heading under which it is listed.
+    pub group: &'static str,
+    /// Its key in the TOML file. Environment variable and flag follow from it.
+    pub key: &'static str,
+    /// The text of its default; empty when it has none.
+    pub default: &'static str,
+    /// What it is for, in Markdown, one sentence or some.
+    pub doc: &'static str,
+    /// Whether its value is kept from logs and listings, and may come from a file of its own.
+    pub secret: bool,
+    /// Whether a text is a value of it.
+    pub accepts: fn(&str) -> bool,
+    /// What it expects, as the end of "expected …".
+    pub expected: fn() -> String,
+    /// How its value is written in TOML.
+    pub shape: fn() -> Shape,
+}
+
+impl Setting {
+    /// The environment variable: `SLUICE_HTTP_ADDR`.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("SLUICE_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// The flag without dashes in front: `http-addr`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The sentence that describes it, on one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+macro_rules! settings {
+    ($( group $group:literal { $(
+        $(#[doc = $doc:literal])+
+        $key:ident: $type:ty = $default:literal, $rule:expr $(, $secret:ident)?;
+    )+ } )+) => {
+        /// The configuration of a node: every value is one that the node can work with.
+        #[derive(Clone, Debug)]
+        pub struct Config { $( $(
+            $(#[doc = $doc])+
+            pub $key: $type,
+        )+ )+ }
+
+        /// All settings, in the order in which they are listed.
+        pub static SETTINGS: &[Setting] = &[ $( $( Setting {
+            group: $group,
+            key: stringify!($key),
+            default: $default,
+            doc: concat!($($doc, "\n"),+),
+            secret: settings!(@secret $($secret)?),
+            accepts: |text| Rule::parse(&$rule, text).is_some(),
+            expected: || Rule::expected(&$rule),
+            shape: || Rule::shape(&$rule),
+        }, )+ )+ ];
+
+        impl Config {
+            /// Reads every value from its text; `None` when one is not accepted.
+            pub(super) fn from_text(text: impl Fn(&'static str) -> String) -> Option<Self> {
+                Some(Self { $( $( $key: Rule::parse(&$rule, &text(stringify!($key)))?, )+ )+ })
+            }
+        }
+    };
+    (@secret) => { false };
+    (@secret secret) => { true };
+}
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+settings! {
+    group "Node" {
+        /// The folder for everything that the node keeps: the embedded database, later recordings. It is made
+        /// when it is missing.
+        data_dir: PathBuf = "./data", FilePath;
+        /// The name of this node, unique in its cluster. Without one it is the host name of the machine.
+        node_id: Option<String> = "", Maybe(NodeName);
+        /// The host name or address under which others reach this node, as it is told to clients. Requests that
+        /// name it as their host are accepted by the management pages.
+        advertise_host: Option<String> = "", Maybe(Host);
+        /// What the node does: `origin` takes publishers, `edge` serves viewers with streams of origins, `both`
+        /// does both.
+        role: Role = "both",
+            Choice(&[("both", Role::Both), ("origin", Role::Origin), ("edge", Role::Edge)]);
+        /// How nodes find each other. `standalone` is one node alone.
+        cluster_mode: ClusterMode = "standalone", Choice(&[
+            ("standalone", ClusterMode::Standalone),
+            ("mongodb", ClusterMode::MongoDb),
+            ("multicast", ClusterMode::Multicast),
+            ("static", ClusterMode::Static),
+        ]);
+        /// The secret that the nodes of one cluster share: who has it is a member.
+        cluster_key: Option<Secret> = "", Maybe(SecretText(16)), secret;
+        /// Where streams, settings and users are stored: in the embedded database (`sqlite`, a file in the data
+        /// directory) or in MongoDB.
+        store: StoreKind = "sqlite", StoreUri, secret;
+        /// The apps that exist from the first start on. More can be made later.
+        apps: Vec<String> = "LiveApp, WebRTCAppEE, live", AppNames;
+    }
+    group "Addresses" {
+        /// HTTP: playback, REST, dashboard, metrics. `0.0.0.0` brings `[::]` with it where the host has IPv6.
+        http_addr: Listen = "0.0.0.0:5080", Address { may_be_off: false };
+        /// HTTPS with HTTP/2; used when `tls_cert` and `tls_key` are set.
+        https_addr: Listen = "0.0.0.0:5443", Address { may_be_off: true };
+        /// RTMP: publishing and playback.
+        rtmp_addr: Listen = "0.0.0.0:1935", Address { may_be_off: true };
+        /// RTMP over TLS; needs `tls_cert` and `tls_key`.
+        rtmps_addr: Listen = "off", Address { may_be_off: true };
+        /// Node to node, and operator to node, with mutual TLS. Nothing listens here on a standalone node.
+        cluster_addr: Listen = "0.0.0.0:5000", Address { may_be_off: true };
+        /// SRT (UDP). Nothing listens here in this version.
+        srt_addr: Listen = "0.0.0.0:4200", Address { may_be_off: true };
+        /// WebRTC media (UDP and TCP). Nothing listens here in this version.
+        rtc_addr: Listen = "0.0.0.0:5004", Address { may_be_off: true };
+    }
+    group "TLS" {
+        /// The file with the certificate chain, PEM. It is read again when it changes.
+        tls_cert: Option<PathBuf> = "", Maybe(FilePath);
+        /// The file with the private key of the certificate, PEM. It is read again when it changes.
+        tls_key: Option<PathBuf> = "", Maybe(FilePath);
+    }
+    group "Access" {
+        /// The token that lets management requests in from elsewhere than this machine
+        /// (`Authorization: Bearer …`). Without one, a token is made at the first start, printed once and kept.
+        admin_token: Option<Secret> = "", Maybe(SecretText(16)), secret;
+        /// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        trusted_proxies: Vec<IpNet> = "", Networks;
+    }
+    group "Streams" {
+        /// How long a stream whose publisher's connection broke waits for it to return.
+        stream_linger: Duration = "10s", Span(0, HOUR);
+        /// How long frames are kept for viewers that join; must hold the HLS list.
+        stream_window: Duration = "40s", Span(10 * SECOND, 10 * MINUTE);
+        /// How much memory the frames of one stream may take. Older ones go earlier when it is not enough.
+        stream_memory: u64 = "64MiB", Size(1 << 20, 4 << 30);
+        /// How many streams may be published to this node at once.
+        max_streams: u32 = "2000", Count(1, 1_000_000);
+        /// The length of HLS segments of apps and streams that set none. Segments begin at key frames, so
+        /// longer GOPs make longer segments.
+        hls_segment_time: Duration = "2s", Span(SECOND, 30 * SECOND);
+        /// How many segments a playlist lists, for apps and streams that set none.
+        hls_list_size: u32 = "15", Count(3, 1000);
+        /// The length of low-latency HLS parts, for apps and streams that set none.
+        hls_part_time: Duration = "200ms", Span(100, 2 * SECOND);
+    }
+    group "Limits" {
+        /// How many HTTP and HTTPS connections are served at once. More are answered 503 and closed.
+        http_max_connections: u32 = "20000", Count(1, 1_000_000);
+        /// How many of them may come from one address (of IPv6: one /64). Trusted proxies are not counted.
+        http_max_connections_per_ip: u32 = "5000", Count(1, 1_000_000);
+        /// How long a request's header, or a TLS handshake, may take.
+        http_header_timeout: Duration = "10s", Span(SECOND, 10 * MINUTE);
+        /// How long a connection stays open without a request.
+        http_idle_timeout: Duration = "75s", Span(SECOND, HOUR);
+        /// How long a client may take nothing of what is sent to it before its connection is closed.
+        http_write_timeout: Duration = "30s", Span(SECOND, HOUR);
+        /// How long a REST request may take, its body included. Playback is not meant by this.
+        http_request_timeout: Duration = "60s", Span(SECOND, HOUR);
+        /// How large a request's header may be. The number of header lines is at most 100.
+        http_max_header_size: u64 = "32KiB", Size(8 << 10, 1 << 20);
+        /// How many requests one HTTP/2 connection may have under way.
+        http2_max_requests: u32 = "128", Count(1, 10_000);
+        /// How many RTMP and RTMPS connections are served at once.
+        rtmp_max_connections: u32 = "20000", Count(1, 1_000_000);
+        /// How many of them may come from one address.
+        rtmp_max_connections_per_ip: u32 = "5000", Count(1, 1_000_000);
+        /// How long an RTMP handshake may take.
+        rtmp_handshake_timeout: Duration = "5s", Span(SECOND, 10 * MINUTE);
+        /// How long an RTMP publisher may send nothing, or a player take nothing, before its connection is closed.
+        rtmp_idle_timeout: Duration = "30s", Span(SECOND, HOUR);
+        /// How long a stop (SIGTERM) may take: publishers and viewers are given a clean end in this time.
+        shutdown_timeout: Duration = "10s", Span(0, HOUR);
+    }
+    group "Logging" {
+        /// Which log lines are written: a level, or a filter with levels for parts.
+        log: String = "info", LogFilter;
+        /// How they look: `text` for people, `json` for machines (one object a line).
+        log_format: LogFormat = "text", Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    }
+}

@@ -1,0 +1,310 @@
+//! The server over real sockets, with short times.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ConnectInfo;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::config::{self, Config, Sources};
+
+const SEGMENT: usize = 4 << 20;
+
+struct Playback;
+
+impl Streams for Playback {
+    async fn handle(&self, head: &Parts, peer: SocketAddr) -> Response<Bytes> {
+        assert!(peer.ip().is_loopback());
+        match head.uri.path() {
+            "/live/streams/big.m4s" => Response::new(Bytes::from(vec![7; SEGMENT])),
+            "/live/streams/held.m3u8" => {
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                Response::new(Bytes::from_static(b"held"))
+            }
+            "/live/streams/forever.m3u8" => std::future::pending().await,
+            _ => Response::new(Bytes::from_static(b"playlist")),
+        }
+    }
+}
+
+fn router() -> axum::Router {
+    axum::Router::new()
+        .route("/whoami", get(async |ConnectInfo(addr): ConnectInfo<SocketAddr>| addr.ip().to_string()))
+        .route(
+            "/host",
+            get(async |headers: http::HeaderMap| {
+                headers["host"].to_str().map(str::to_owned).unwrap_or_default()
+            }),
+        )
+        .route("/slow", post(async || std::future::pending::<()>().await))
+}
+
+fn config(settings: &[(&str, &str)]) -> Config {
+    let flags = settings.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+    config::load(&Sources { flags, ..Sources::default() }).unwrap().config
+}
+
+fn server(settings: &[(&str, &str)]) -> Server<Dispatch<Playback>> {
+    let config = config(settings);
+    let dispatch = Dispatch::new(Playback, router(), config.http_request_timeout);
+    Server::new(Limits::from(&config), dispatch)
+}
+
+fn serve(server: &Server<Dispatch<Playback>>, tls: Option<Arc<rustls::ServerConfig>>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let addr = listener.local_addr().unwrap();
+    server.serve(listener, tls).unwrap();
+    addr
+}
+
+async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let mut buf = [0; 4096];
+    loop {
+        let n = stream.read(&mut buf).await.unwrap();
+        text.extend_from_slice(&buf[..n]);
+        let so_far = String::from_utf8_lossy(&text);
+        let complete = so_far.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            request.starts_with("HEAD") || body.len() >= length.parse::<usize>().unwrap()
+        });
+        if n == 0 || complete {
+            return so_far.into_owned();
+        }
+    }
+}
+
+fn get_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+/// Reads until the server closes; how long that took.
+async fn closed_after(stream: &mut TcpStream) -> Duration {
+    let start = Instant::now();
+    let mut sink = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut sink))
+        .await
+        .expect("closed in time");
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn playback_and_the_rest_share_a_connection() {
+    let server = server(&[]);
+    let mut stream = TcpStream::connect(serve(&server, None)).await.unwrap();
+    assert!(exchange(&mut stream, &get_request("/live/streams/a.m3u8")).await.ends_with("\r\n\r\nplaylist"));
+    assert!(exchange(&mut stream, &get_request("/whoami")).await.ends_with("\r\n\r\n127.0.0.1"));
+    let head = exchange(&mut stream, "HEAD /live/streams/a.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(head.contains("content-length: 8\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(exchange(&mut stream, &get_request("/nothing")).await.starts_with("HTTP/1.1 404"));
+    let traffic = server.traffic();
+    assert_eq!((traffic.open, traffic.accepted), (1, 1));
+    assert!(traffic.bytes_in > 100 && traffic.bytes_out > 300);
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_is_refused() {
+    let server = server(&[("http_max_header_size", "8KiB")]);
+    let addr = serve(&server, None);
+    for header in [format!("x: {}\r\n", "y".repeat(9000)), "x: y\r\n".repeat(101)] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let answer = exchange(&mut stream, &format!("GET / HTTP/1.1\r\nHost: h\r\n{header}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn slow_and_silent_clients_are_closed() {
+    let server = server(&[("http_header_timeout", "1s"), ("http_idle_timeout", "2s")]);
+    let addr = serve(&server, None);
+    let mut silent = TcpStream::connect(addr).await.unwrap();
+    let mut dripping = TcpStream::connect(addr).await.unwrap();
+    dripping.write_all(b"GET / HT").await.unwrap();
+    let mut idle = TcpStream::connect(addr).await.unwrap();
+    assert!(exchange(&mut idle, &get_request("/whoami")).await.starts_with("HTTP/1.1 200"));
+    let (a, b, c) =
+        tokio::join!(closed_after(&mut silent), closed_after(&mut dripping), closed_after(&mut idle));
+    for (time, limit) in [(a, 1), (b, 1), (c, 2)] {
+        assert!(
+            time > Duration::from_millis(limit * 1000 - 200) && time < Duration::from_secs(limit + 4),
+            "{time:?}"
+        );
+    }
+    assert_eq!(server.traffic().open, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_closed_and_one_that_is_slow_is_not() {
+    let server = server(&[("http_write_timeout", "1s")]);
+    let addr = serve(&server, None);
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8192).unwrap();
+        let mut stream = socket.connect(addr).await.unwrap();
+        stream.write_all(get_request("/live/streams/big.m4s").as_bytes()).await.unwrap();
+        stream
+    };
+    let _stuck = connect().await;
+    let mut slow = connect().await;
+    let slow = tokio::spawn(async move {
+        let mut got = 0;
+        let mut buf = vec![0; 256 << 10];
+        while got < SEGMENT {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match slow.read(&mut buf).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => got += n,
+            }
+        }
+        got
+    });
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(server.traffic().open, if slow.is_finished() { 0 } else { 1 }, "the stuck one is gone");
+    assert!(slow.await.unwrap() >= SEGMENT);
+}
+
+#[tokio::test]
+async fn one_client_cannot_take_all_places() {
+    let server = server(&[("http_max_connections_per_ip", "2")]);
+    let addr = serve(&server, None);
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    let mut second = TcpStream::connect(addr).await.unwrap();
+    for stream in [&mut first, &mut second] {
+        assert!(exchange(stream, &get_request("/whoami")).await.starts_with("HTTP/1.1 200"));
+    }
+    let mut third = TcpStream::connect(addr).await.unwrap();
+    let mut answer = String::new();
+    let _ = third.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut fourth = TcpStream::connect(addr).await.unwrap();
+    assert!(exchange(&mut fourth, &get_request("/whoami")).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_rest_request_has_its_time_and_playback_has_not() {
+    let server = server(&[("http_request_timeout", "1s")]);
+    let addr = serve(&server, None);
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let slow = "POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+    let answer = exchange(&mut stream, slow).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("took too long"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_no_more() {
+    let server = server(&[]);
+    let addr = serve(&server, None);
+    let mut held = TcpStream::connect(addr).await.unwrap();
+    held.write_all(get_request("/live/streams/held.m3u8").as_bytes()).await.unwrap();
+    let mut idle = TcpStream::connect(addr).await.unwrap();
+    assert!(exchange(&mut idle, &get_request("/whoami")).await.starts_with("HTTP/1.1 200"));
+    let silent = TcpStream::connect(addr).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let stop = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(Duration::from_secs(5)).await }
+    });
+    assert!(closed_after(&mut idle).await < Duration::from_millis(300));
+    let mut answer = String::new();
+    held.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("held") && answer.contains("connection: close"), "{answer}");
+    assert!(stop.await.unwrap());
+    assert!(TcpStream::connect(addr).await.is_err(), "nothing is accepted any more");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let server = server(&[]);
+    let addr = serve(&server, None);
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(get_request("/live/streams/forever.m3u8").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!server.shutdown(Duration::from_millis(200)).await);
+    assert_eq!(server.traffic().open, 0);
+}
+
+#[tokio::test]
+async fn https_speaks_http2_and_http1() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let (cert_pem, key_pem) = tls::tests::self_signed();
+    std::fs::write(&cert, &cert_pem).unwrap();
+    std::fs::write(&key, key_pem).unwrap();
+    let identity = tls::Identity::load(&cert, &key).unwrap();
+    let server = server(&[]);
+    let addr = serve(&server, Some(identity.https().unwrap()));
+
+    let mut roots = rustls::RootCertStore::empty();
+    let der = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
+        cert_pem.as_bytes(),
+    );
+    roots.add(der.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let connect = async |client: rustls::ClientConfig| {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, tcp).await.unwrap()
+    };
+
+    let stream = connect(client.clone()).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let (mut send, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut fetch = async |path: &str| {
+        let request = Request::get(format!("https://localhost{path}")).body(Empty::<Bytes>::new()).unwrap();
+        let response = send.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    assert_eq!(fetch("/live/streams/big.m4s").await.len(), SEGMENT);
+    assert_eq!(fetch("/host").await, "localhost");
+
+    client.alpn_protocols.clear();
+    let stream = connect(client).await;
+    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request =
+        Request::get("/live/streams/a.m3u8").header("host", "h").body(Empty::<Bytes>::new()).unwrap();
+    let body = send.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "playlist");
+    assert!(server.shutdown(Duration::from_secs(2)).await);
+}
+
+#[tokio::test]
+async fn garbage_is_answered_or_closed() {
+    let server = server(&[]);
+    let addr = serve(&server, None);
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET  HTTP/9\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert!(closed_after(&mut stream).await < Duration::from_secs(2));
+    }
+}
