@@ -211,7 +211,9 @@ impl Publisher {
         };
         let place = self.timeline.place(usize::from(track), frame.dts, frame.pts);
         (frame.dts, frame.pts) = (place.dts, place.pts);
-        writer.newest = Some((writer.newest.map_or(frame.dts, |(t, _)| t.max(frame.dts)), now));
+        let before = writer.newest.map_or(frame.dts, |(t, _)| t);
+        writer.newest = Some((before.max(frame.dts), now));
+        self.stream.stats().media_ms.add(self.stream.second(), frame.dts.since(before).as_millis() as u64);
         let video = writer.tracks[lane].config.is_video();
         count(&self.stream, &frame, video);
         let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());

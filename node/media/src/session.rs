@@ -65,6 +65,9 @@ pub enum Refusal {
     /// The app allows only streams that were created over REST.
     #[error("{0} is not a created stream, and this app allows only those (acceptOnlyStreamsInDataStore)")]
     NotCreated(StreamKey),
+    /// The publisher's address is not among those that the app allows.
+    #[error("{0} may not publish to this app: add it to the app's allowedPublisherCIDR")]
+    NotAllowed(std::net::IpAddr),
     /// The app does not serve this protocol.
     #[error("{0} is switched off for this app")]
     Disabled(&'static str),

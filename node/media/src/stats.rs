@@ -63,6 +63,8 @@ pub struct StreamStats {
     pub groups_skipped: AtomicU64,
     /// Bytes by second.
     pub bitrate: Meter,
+    /// Milliseconds of media by second: 1000 when the publisher sends in real time.
+    pub media_ms: Meter,
     /// Video frames by second.
     pub frame_rate: Meter,
     viewers: [AtomicU64; Protocol::COUNT],

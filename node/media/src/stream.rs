@@ -12,7 +12,7 @@ use crate::reader::{Reader, Start};
 use crate::ring::{Retention, Ring};
 use crate::segmentation::{Origin, Segmentation, Wish};
 use crate::stats::StreamStats;
-use crate::{StreamKey, TrackConfig, TrackId};
+use crate::{Stamp, StreamKey, TrackConfig, TrackId};
 
 /// How a stream is cut and what is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +174,13 @@ impl Stream {
     /// How it is cut, known after its first second or GOP, whichever is longer.
     pub fn segmentation(&self) -> Option<Segmentation> {
         *self.segmentation.borrow()
+    }
+
+    /// The stamp of the newest group of any track.
+    pub fn newest_stamp(&self) -> Option<Arc<Stamp>> {
+        let newest =
+            self.tracks().iter().filter_map(|t| t.ring.newest(|_| true)).max_by_key(|g| g.head.stamp.group);
+        newest.map(|g| g.head.stamp.clone())
     }
 
     /// To wait until [`segmentation`](Self::segmentation) is known.

@@ -1,0 +1,284 @@
+//! Who may publish and who may play: the app, its settings, the store and the hub, asked in that order.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use sluice_media::segmentation::Wish;
+use sluice_media::session::{Egress, Ingress, Play, Protocol, Refusal, Request};
+use sluice_media::stats::ViewerGuard;
+use sluice_media::{Hub, Origin, PublishError, Publisher, Stream, StreamKey, StreamSettings};
+use sluice_store::{BeginLive, BroadcastUpdate, HlsSettings, Store, StoreError, valid_stream_id};
+
+use crate::apps::{Apps, listed};
+
+/// Sequence numbers are reserved this far ahead of those in use, so that a crash never repeats one.
+pub const RESERVE: u64 = 300;
+
+/// A stream that this node has, with what was decided when it was published.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// The epoch in which this node owns it.
+    pub epoch: u64,
+    /// How it is packaged for HLS.
+    pub hls: HlsSettings,
+    /// The media sequence numbers below this are reserved.
+    pub reserved: u64,
+}
+
+/// Bounds of this node.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Streams at once.
+    pub streams: usize,
+    /// How long frames are kept for those who join.
+    pub window: Duration,
+    /// Memory for the frames of one stream, bytes.
+    pub memory: u64,
+}
+
+/// The streams of this node.
+#[derive(Debug)]
+pub struct Streams {
+    hub: Arc<Hub>,
+    store: Arc<dyn Store>,
+    apps: Arc<Apps>,
+    node: String,
+    host: String,
+    bounds: Bounds,
+    live: Mutex<HashMap<StreamKey, Live>>,
+    starting: Mutex<HashSet<StreamKey>>,
+    stopping: AtomicBool,
+}
+
+impl Streams {
+    /// `node` is this node's id, `host` the address that AMS's clients are told.
+    pub fn new(
+        hub: Arc<Hub>,
+        store: Arc<dyn Store>,
+        apps: Arc<Apps>,
+        (node, host): (String, String),
+        bounds: Bounds,
+    ) -> Arc<Self> {
+        Arc::new(Streams {
+            hub,
+            store,
+            apps,
+            node,
+            host,
+            bounds,
+            live: Mutex::default(),
+            starting: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on nobody new is let in.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether new publishers and viewers are let in.
+    pub fn accepts(&self) -> bool {
+        !self.stopping.load(Ordering::Acquire)
+    }
+
+    /// How a live stream is packaged for HLS.
+    pub fn hls(&self, key: &StreamKey) -> Option<HlsSettings> {
+        self.live().get(key).map(|l| l.hls)
+    }
+
+    /// What this node has.
+    pub fn live(&self) -> std::sync::MutexGuard<'_, HashMap<StreamKey, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hub with all streams.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    async fn admit(&self, request: Request) -> Result<Publisher, Refusal> {
+        let Request { key, peer, user_agent, .. } = request;
+        if !self.accepts() {
+            return Err(Refusal::Stopping);
+        }
+        let app = self.apps.get(&key.app).ok_or_else(|| Refusal::UnknownApp(key.app.to_string()))?;
+        if !valid_stream_id(&key.id) {
+            return Err(Refusal::InvalidId(key.id.to_string()));
+        }
+        let allowed = &app.settings.allowed_publisher_cidr;
+        if !allowed.trim().is_empty() && !listed(allowed, peer.ip()) {
+            return Err(Refusal::NotAllowed(peer.ip()));
+        }
+        let _starting = self.start(&key)?;
+        match self.hub.resume(&key) {
+            Ok(publisher) => return Ok(publisher),
+            Err(PublishError::InUse) => return Err(Refusal::InUse(key)),
+            Err(_) => {}
+        }
+        // A stream that has just ended is written off before its id starts anew.
+        let ended = self.live().get(&key).cloned();
+        if let Some(ended) = ended {
+            self.finish(&key, &ended).await.map_err(away)?;
+        }
+        self.within_limits(&key, app.settings.ingesting_stream_limit)?;
+        let created = self.store.broadcast(&key.app, &key.id).await.map_err(away)?;
+        if created.is_none() && app.settings.accept_only_streams_in_data_store {
+            return Err(Refusal::NotCreated(key));
+        }
+        let own = created.as_ref().and_then(|b| b.hls_parameters.as_ref());
+        let hls = app.settings.hls(own).or_else(|error| {
+            tracing::warn!(stream = %key, %error, "the stream's HLS settings cannot be used; its app's are");
+            app.settings.hls(None)
+        });
+        let hls = hls.map_err(|e| Refusal::Unavailable(format!("the app's settings cannot be used: {e}")))?;
+
+        let now = unix_ms();
+        let claim = self.store.claim_stream(&key.app, &key.id, &self.node, now).await.map_err(away)?;
+        let reserved = claim.media_sequence + RESERVE;
+        let discontinuities = claim.discontinuity_sequence + RESERVE;
+        self.store
+            .reserve_sequence(&key.app, &key.id, claim.epoch, now, reserved, discontinuities)
+            .await
+            .map_err(away)?;
+        let known = BroadcastUpdate {
+            publish_type: Some("RTMP".into()),
+            origin_address: Some(self.host.clone()),
+            rtmp_url: Some(format!("rtmp://{}/{}/{}", self.host, key.app, key.id)),
+            remote_ip: Some(peer.ip().to_canonical().to_string()),
+            user_agent: (!user_agent.is_empty()).then_some(user_agent),
+            ..BroadcastUpdate::default()
+        };
+        let begin = BeginLive {
+            stream_id: key.id.to_string(),
+            node: self.node.clone(),
+            epoch: claim.epoch,
+            now,
+            known,
+        };
+        self.store.begin_live(&key.app, begin).await.map_err(away)?;
+        let origin = Origin {
+            epoch: claim.epoch,
+            media_sequence: claim.media_sequence,
+            discontinuity_sequence: claim.discontinuity_sequence,
+        };
+        // The list has to come out of what is kept, for whoever asks first.
+        let list = hls.segment * hls.list_size.saturating_add(1);
+        let settings = StreamSettings {
+            wish: Wish { segment: hls.segment, part: hls.part },
+            retain: self.bounds.window.max(list),
+            retain_bytes: self.bounds.memory,
+        };
+        let publisher =
+            self.hub.publish(key.clone(), origin, settings).map_err(|_| Refusal::InUse(key.clone()))?;
+        let live = Live { stream: publisher.stream().clone(), epoch: claim.epoch, hls, reserved };
+        self.live().insert(key, live);
+        Ok(publisher)
+    }
+
+    fn within_limits(&self, key: &StreamKey, of_app: i64) -> Result<(), Refusal> {
+        if self.hub.len() >= self.bounds.streams {
+            return Err(Refusal::Limit(format!(
+                "this node takes {} streams (max_streams)",
+                self.bounds.streams
+            )));
+        }
+        if of_app >= 0 {
+            let live = self.live().iter().filter(|(k, l)| k.app == key.app && !l.stream.is_ended()).count();
+            if live as i64 >= of_app {
+                let limit = format!("{} takes {of_app} streams (ingestingStreamLimit)", key.app);
+                return Err(Refusal::Limit(limit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Two publishers that want the same id at the same moment: the second waits outside.
+    fn start(&self, key: &StreamKey) -> Result<Starting<'_>, Refusal> {
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !starting.insert(key.clone()) {
+            return Err(Refusal::InUse(key.clone()));
+        }
+        Ok(Starting(self, key.clone()))
+    }
+
+    /// Writes off a stream that has ended; forgets it when the store has it.
+    pub(crate) async fn finish(&self, key: &StreamKey, live: &Live) -> Result<(), StoreError> {
+        let last = crate::lifecycle::state_of(&live.stream);
+        let ended = self.store.end_live(&key.app, &key.id, live.epoch, unix_ms(), last).await?;
+        let mut all = self.live();
+        if all.get(key).is_some_and(|l| l.epoch == live.epoch) {
+            all.remove(key);
+        }
+        tracing::info!(stream = %key, ?ended, "stream ended");
+        Ok(())
+    }
+}
+
+struct Starting<'a>(&'a Streams, StreamKey);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// [`Ingress`] and [`Egress`] over the streams of a node.
+#[derive(Clone, Debug)]
+pub struct Door(pub Arc<Streams>);
+
+#[async_trait]
+impl Ingress for Door {
+    async fn publish(&self, request: Request) -> Result<Publisher, Refusal> {
+        let streams = self.0.clone();
+        let key = request.key.clone();
+        let peer = request.peer;
+        // In a task of its own: a client that goes away half-way leaves no record that is live for ever.
+        let admitted = tokio::spawn(async move { streams.admit(request).await }).await;
+        let result = admitted.unwrap_or_else(|e| Err(Refusal::Unavailable(format!("internal error: {e}"))));
+        match &result {
+            Ok(_) => tracing::info!(stream = %key, %peer, "publishing"),
+            Err(reason) => tracing::warn!(stream = %key, %peer, %reason, "publisher refused"),
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Egress for Door {
+    async fn play(&self, request: Request) -> Result<Play, Refusal> {
+        let streams = &self.0;
+        if !streams.accepts() {
+            return Err(Refusal::Stopping);
+        }
+        let key = &request.key;
+        let app = streams.apps.get(&key.app).ok_or_else(|| Refusal::UnknownApp(key.app.to_string()))?;
+        match request.protocol {
+            Protocol::Rtmp if !app.settings.rtmp_playback_enabled => {
+                return Err(Refusal::Disabled("playback over RTMP (rtmpPlaybackEnabled)"));
+            }
+            Protocol::Hls if !app.settings.hls_muxing_enabled => {
+                return Err(Refusal::Disabled("HLS (hlsMuxingEnabled)"));
+            }
+            Protocol::Rtmp | Protocol::Hls => {}
+        }
+        let stream = streams.hub.get(key).ok_or_else(|| Refusal::NotLive(key.clone()))?;
+        let viewer = ViewerGuard::new(stream.stats().clone(), request.protocol);
+        Ok(Play { stream, viewer })
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn away(error: StoreError) -> Refusal {
+    Refusal::Unavailable(format!("the store does not answer, so nothing new can be published: {error}"))
+}
