@@ -31,6 +31,7 @@ function onPhase(phase: Phase): void {
     case "waiting":
       return show("waiting", "Waiting for the stream", "It starts here by itself as soon as it is live.");
     case "playing":
+    case "paused":
       return show("playing", "");
     case "buffering":
       return show("buffering", "Buffering");
@@ -68,7 +69,9 @@ if (request.key === null) {
   document.title = `${request.key.id} – ${request.key.app}`;
   video.muted = request.muted;
   video.autoplay = request.autoplay;
-  play(video, { key: request.key, query: request.query, onPhase });
+  // For those who embed the page or test it: how playback goes, and what the page says.
+  const player = play(video, { key: request.key, query: request.query, onPhase });
+  Object.assign(window, { sluicePlayer: { stats: player.stats } });
   video.addEventListener("loadeddata", () => {
     if (!video.paused) return;
     if (request.autoplay) void begin();

@@ -27,8 +27,16 @@ export async function probe(key: StreamKey, query: string, signal: AbortSignal):
   return { kind: "absent" };
 }
 
+const WAITS: Record<Probe["kind"], { first: number; most: number }> = {
+  // It was there a moment ago.
+  found: { first: 300, most: 5000 },
+  absent: { first: 1000, most: 3000 },
+  refused: { first: 5000, most: 30_000 },
+  unreachable: { first: 1000, most: 8000 },
+};
+
 /** How long to wait before asking again, in ms: soon at first, calmer later; `spread` (0..1) keeps viewers apart. */
 export function retryDelay(kind: Probe["kind"], attempt: number, spread: number): number {
-  const [first, most] = kind === "refused" ? [5000, 30_000] : kind === "unreachable" ? [1000, 8000] : [1000, 3000];
+  const { first, most } = WAITS[kind];
   return Math.min(most, first * 1.3 ** attempt) * (0.8 + 0.4 * spread);
 }

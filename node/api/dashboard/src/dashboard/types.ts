@@ -1,0 +1,56 @@
+// What the node's REST API answers, as far as the dashboard reads it. Spellings are Ant Media Server's.
+
+/** One entry of `GET /rest/v2/live-streams`. */
+export interface LiveStream {
+  app: string;
+  streamId: string;
+  name: string | null;
+  status: string;
+  /** How it is published: RTMP, SRT, WebRTC, Pull. */
+  publishType: string | null;
+  /** Unix time, ms, by the node's clock. */
+  startTime: number;
+  /** Bit/s. */
+  bitrate: number;
+  videoCodec: string | null;
+  audioCodec: string | null;
+  width: number;
+  height: number;
+  frameRate: number;
+  hlsViewerCount: number;
+  rtmpViewerCount: number;
+  webRTCViewerCount: number;
+  remoteIp: string | null;
+  userAgent: string | null;
+  packetsSkipped: number;
+  /** The publisher's connection broke; the stream waits for it to come back. */
+  interrupted: boolean;
+}
+
+/** `GET /rest/v2/system-resources`; loads in percent, memory and disk in bytes, times in ms. */
+export interface SystemResources {
+  instanceId?: string;
+  cpuUsage?: { systemCPULoad?: number; processCPULoad?: number; systemLoadAverageLastMinute?: number };
+  jvmNativeMemoryUsage?: { inUseMemory?: number };
+  systemInfo?: { osName?: string; osArch?: string; processorCount?: number };
+  systemMemoryInfo?: { totalMemory?: number; inUseMemory?: number; freeMemory?: number; availableMemory?: number };
+  fileSystemInfo?: { usableSpace?: number; totalSpace?: number; inUseSpace?: number };
+  softwareVersion?: string | { versionName?: string };
+  "server-timing"?: { "up-time"?: number; "start-time"?: number };
+  "host-address"?: string;
+  traffic?: { bytesIn?: number; bytesOut?: number; bitsInPerSecond?: number; bitsOutPerSecond?: number };
+}
+
+/** One entry of `GET /rest/v2/applications-info`. */
+export interface ApplicationInfo {
+  name: string;
+  liveStreamCount: number;
+  vodCount: number;
+  storage: number;
+}
+
+/** What most calls that change something answer. */
+export interface Result {
+  success: boolean;
+  message: string | null;
+}

@@ -1,0 +1,142 @@
+// Playback by hls.js, close to the live edge.
+
+import type Hls from "hls.js";
+import type { ErrorData } from "hls.js";
+import { bufferedAhead, watch } from "./element";
+import { nextRate, shouldJump } from "./pace";
+import type { Ending, Phase } from "./phase";
+
+const PACE_MS = 100;
+// Behind by more than this after a seek, the viewer has gone back on purpose.
+const GONE_BACK = 6;
+const BACK_AT_LIVE = 2;
+
+/** What a session tells its player. */
+export interface Listener {
+  tell(phase: Phase): void;
+  start(): void;
+  engine(hls: Hls | null): void;
+  stalled(): void;
+}
+
+const policy = (firstByteMs: number, retries: number) => ({
+  default: {
+    maxTimeToFirstByteMs: firstByteMs,
+    maxLoadTimeMs: 20_000,
+    timeoutRetry: { maxNumRetry: 1, retryDelayMs: 0, maxRetryDelayMs: 0 },
+    errorRetry: { maxNumRetry: retries, retryDelayMs: 300, maxRetryDelayMs: 2000 },
+  },
+});
+
+/** Plays `url` until it ends, breaks, or `signal` is aborted. */
+export async function playByScript(
+  video: HTMLVideoElement,
+  url: string,
+  signal: AbortSignal,
+  listener: Listener,
+): Promise<Ending> {
+  let module: typeof import("hls.js");
+  try {
+    module = await import("hls.js");
+  } catch {
+    return { kind: "broken", reason: "The player could not be loaded." };
+  }
+  if (signal.aborted) return { kind: "ended" };
+  const { default: Engine, Events, ErrorDetails, ErrorTypes } = module;
+  if (!Engine.isSupported()) {
+    return { kind: "failed", reason: "This browser cannot play live video (it has no Media Source Extensions)." };
+  }
+
+  const hls = new Engine({
+    lowLatencyMode: true,
+    // The distance from the edge is the playlist's PART-HOLD-BACK; each stall adds a little to it.
+    liveSyncOnStallIncrease: 0.15,
+    // The pace is ours: see pace.ts.
+    maxLiveSyncPlaybackRate: 1,
+    maxBufferLength: 10,
+    backBufferLength: 10,
+    liveDurationInfinity: true,
+    enableInterstitialPlayback: false,
+    // Retries beyond these are made by the player, which tells the viewer about them.
+    manifestLoadPolicy: policy(5000, 1),
+    playlistLoadPolicy: policy(12_000, 4),
+    fragLoadPolicy: policy(10_000, 4),
+  });
+  const session = new AbortController();
+  const stop = AbortSignal.any([signal, session.signal]);
+  try {
+    return await new Promise<Ending>((end) => {
+      signal.addEventListener("abort", () => end({ kind: "ended" }), { once: true });
+      let recovered = -Infinity;
+      hls.on(Events.ERROR, (_, data) => {
+        if (data.details === ErrorDetails.BUFFER_STALLED_ERROR) listener.stalled();
+        if (!data.fatal) return;
+        const now = performance.now();
+        if (data.type === ErrorTypes.MEDIA_ERROR && !isCodecProblem(data) && now - recovered > 5000) {
+          recovered = now;
+          hls.recoverMediaError();
+          listener.start();
+          return;
+        }
+        end(endingOf(data));
+      });
+      let live = false;
+      hls.on(Events.LEVEL_LOADED, (_, { details }) => {
+        if (details.live) live = true;
+        // A playlist that is complete when it is first read is what an ended stream left behind.
+        else if (!live) end({ kind: "ended" });
+      });
+      hls.on(Events.MANIFEST_PARSED, () => listener.start());
+      watch(video, stop, listener.tell, end);
+      followEdge(video, hls, stop);
+      listener.engine(hls);
+      hls.loadSource(url);
+      hls.attachMedia(video);
+    });
+  } finally {
+    session.abort();
+    listener.engine(null);
+    hls.destroy();
+    video.playbackRate = 1;
+  }
+}
+
+/** Keeps the picture at the wanted distance, unless the viewer has gone back on purpose. */
+function followEdge(video: HTMLVideoElement, hls: Hls, signal: AbortSignal): void {
+  let goneBack = false;
+  const isFar = (): boolean => hls.latency - (hls.targetLatency ?? 0) > GONE_BACK;
+  let before = 0;
+  video.addEventListener(
+    "seeking",
+    () => {
+      if (video.currentTime < before - 1 && isFar()) goneBack = true;
+    },
+    { signal },
+  );
+  const timer = setInterval(() => {
+    const target = hls.targetLatency;
+    if (target === null || video.seeking || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+    before = video.currentTime;
+    if (video.paused) return;
+    const position = { latency: hls.latency, target, ahead: bufferedAhead(video) };
+    if (goneBack && position.latency - target < BACK_AT_LIVE) goneBack = false;
+    if (!goneBack && shouldJump(position) && hls.liveSyncPosition !== null) {
+      video.currentTime = hls.liveSyncPosition;
+      return;
+    }
+    const rate = goneBack ? 1 : nextRate(position, video.playbackRate);
+    if (rate !== video.playbackRate) video.playbackRate = rate;
+  }, PACE_MS);
+  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
+}
+
+const isCodecProblem = ({ details }: ErrorData): boolean =>
+  details === "bufferAddCodecError" ||
+  details === "bufferIncompatibleCodecsError" ||
+  details === "manifestIncompatibleCodecsError";
+
+function endingOf(data: ErrorData): Ending {
+  if (isCodecProblem(data)) return { kind: "failed", reason: "This browser cannot play the codecs of this stream." };
+  const reason = data.type === "networkError" ? "The connection was interrupted." : "The stream could not be decoded.";
+  return { kind: "broken", reason };
+}
