@@ -30,6 +30,10 @@ use crate::config::Config;
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
+/// How much may lie unsent in the kernel for one connection. It bounds memory, and lets a slow client be told from a
+/// stuck one: without it, the kernel takes nothing new until a third of some megabytes is gone.
+const UNSENT: u32 = 512 << 10;
+
 /// How often an HTTP/2 connection is asked whether the client is still there.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
@@ -95,6 +99,10 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The runtime does not take the socket.
     pub fn serve(&self, listener: std::net::TcpListener, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
+        // The sockets of connections inherit these. A host that has not one of them serves without it.
+        let socket = socket2::SockRef::from(&listener);
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
         let listener = TcpListener::from_std(listener)?;
         let tls = tls.map(TlsAcceptor::from);
         tokio::spawn(accept(self.shared.clone(), listener, tls));
@@ -161,8 +169,6 @@ fn admit<H: Handler>(
         }
         return;
     };
-    // A socket that refuses this is closing already.
-    let _ = stream.set_nodelay(true);
     let io = Watched::new(stream, activity.clone());
     let connection = Connection { shared: shared.clone(), activity, addr, place };
     match tls {
