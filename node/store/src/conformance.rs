@@ -3,6 +3,8 @@
 //! Give [`all`] a store that is empty; it panics at the first difference, naming it. Each check uses an app of
 //! its own, so they can also be run one by one, and at once.
 
+#![expect(clippy::unwrap_used, reason = "a check that does not hold has to panic")]
+
 use crate::{
     AppSettings, BeginLive, Broadcast, BroadcastUpdate, Ended, ListQuery, LiveUpdate, OWNERSHIP_KEPT_MS,
     Order, SortBy, Status, Store, StoreError,
@@ -86,6 +88,8 @@ pub async fn broadcasts(store: &dyn Store) {
     store.create_broadcast("c-crud2", named("s1")).await.expect("ids are per app");
     assert_eq!(store.broadcast(app, "s1").await.unwrap(), Some(b.clone()));
     assert_eq!(store.broadcast(app, "S1").await.unwrap(), None, "ids differ by case");
+    let asked = ["none".to_owned(), "s1".to_owned()];
+    assert_eq!(store.broadcasts(app, &asked).await.unwrap(), std::slice::from_ref(&b));
 
     let update = BroadcastUpdate {
         stream_id: Some("s2".into()),

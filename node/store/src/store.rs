@@ -138,6 +138,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// One broadcast.
     async fn broadcast(&self, app: &str, id: &str) -> Result<Option<Broadcast>>;
 
+    /// Those of the broadcasts that there are, in no order.
+    async fn broadcasts(&self, app: &str, ids: &[String]) -> Result<Vec<Broadcast>>;
+
     /// Changes a broadcast; gives what it is then, `None` when there is none. The id cannot be changed.
     async fn update_broadcast(
         &self,

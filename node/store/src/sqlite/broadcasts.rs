@@ -92,6 +92,14 @@ pub(super) fn get(c: &Connection, app: &str, id: &str) -> OpResult<Option<Broadc
     Ok(find(c, app, id)?.map(|row| row.broadcast))
 }
 
+pub(super) fn get_many(c: &Connection, app: &str, ids: &[String]) -> OpResult<Vec<Broadcast>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.extend(get(c, app, id)?);
+    }
+    Ok(found)
+}
+
 pub(super) fn update(
     c: &Connection,
     app: &str,
@@ -164,6 +172,7 @@ pub(super) fn count(c: &Connection, app: &str, search: Option<&str>) -> OpResult
 
 pub(super) fn count_live(c: &Connection, app: &str, now: i64) -> OpResult<u64> {
     let since = now.saturating_sub(STALE_AFTER_MS);
+    // The first condition on the status is the index's.
     let values: [&dyn ToSql; 2] = [&app, &since];
     Ok(c.prepare_cached(
         "SELECT count(*) FROM broadcasts

@@ -177,6 +177,11 @@ impl Store for Sqlite {
         self.read("read a broadcast", move |c| broadcasts::get(c, &app, &id)).await
     }
 
+    async fn broadcasts(&self, app: &str, ids: &[String]) -> Result<Vec<Broadcast>> {
+        let (app, ids) = (app.to_owned(), ids.to_owned());
+        self.read("read broadcasts", move |c| broadcasts::get_many(c, &app, &ids)).await
+    }
+
     async fn update_broadcast(
         &self,
         app: &str,
