@@ -1,0 +1,352 @@
+//! One stream being packaged: started by its first viewer, stopped some time after the last one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use sluice_media::segmentation::Segmentation;
+use sluice_media::stats::ViewerGuard;
+use sluice_media::{Event, Reader, Start, Stream, TrackConfig, TrackId};
+use tokio::sync::watch;
+
+use crate::muxed::Muxed;
+use crate::playlist;
+use crate::rendition::{Layout, Rendition};
+use crate::route::{RenditionName, leaf_of};
+use crate::segmenter::{Output, Segmenter};
+use crate::sessions::Sessions;
+use crate::settings::{HlsSettings, SegmentType};
+use crate::window::Window;
+
+/// A packager without viewers and requests stops after this.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often sessions are looked through.
+const TICK: Duration = Duration::from_secs(1);
+/// Sessions are silent for this many target durations before they end.
+const SILENT_TARGETS: u32 = 3;
+/// An ended stream stays this many target durations, so that everybody sees its end.
+const ENDED_TARGETS: u32 = 6;
+/// How many events are taken in one go before other tasks get a turn.
+const BATCH: usize = 128;
+
+/// How far a packager has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// There is nothing to show yet.
+    Starting,
+    /// There are playlists.
+    Ready,
+    /// This stream cannot be packaged as its settings say.
+    Impossible(String),
+    /// It has stopped.
+    Closed,
+}
+
+/// A stream being packaged.
+#[derive(Debug)]
+pub(crate) struct Packager {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) settings: HlsSettings,
+    pub(crate) sessions: Sessions<ViewerGuard>,
+    cut: OnceLock<(Segmentation, HeaderValue)>,
+    phase: watch::Sender<Phase>,
+    renditions: RwLock<Arc<[Arc<Rendition>]>>,
+    epoch: Instant,
+    asked: AtomicU64,
+}
+
+enum Engine {
+    Apart(HashMap<TrackId, (Arc<Rendition>, Segmenter)>),
+    Together(Box<Muxed>, Arc<Rendition>),
+}
+
+impl Packager {
+    pub(crate) fn new(stream: Arc<Stream>, settings: HlsSettings) -> Self {
+        Packager {
+            stream,
+            settings,
+            sessions: Sessions::new(),
+            cut: OnceLock::new(),
+            phase: watch::Sender::new(Phase::Starting),
+            renditions: RwLock::new(Arc::new([])),
+            epoch: Instant::now(),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// Time since the packager was made: the clock of its sessions.
+    pub(crate) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Somebody asks for something.
+    pub(crate) fn asked(&self) {
+        self.asked.fetch_max(self.now().as_millis() as u64, Relaxed);
+    }
+
+    /// How segments are cut and what the cache header of media files is; known once the packager is ready.
+    pub(crate) fn cut(&self) -> Option<&(Segmentation, HeaderValue)> {
+        self.cut.get()
+    }
+
+    /// Whether it shows parts.
+    pub(crate) fn low_latency(&self) -> bool {
+        self.settings.low_latency && self.settings.segment_type == SegmentType::Fmp4
+    }
+
+    /// Waits until there is something to show.
+    pub(crate) async fn ready(&self, limit: Duration) -> Phase {
+        {
+            let now = self.phase.borrow();
+            if *now != Phase::Starting {
+                return now.clone();
+            }
+        }
+        let mut phase = self.phase.subscribe();
+        let later = tokio::time::timeout(limit, phase.wait_for(|p| *p != Phase::Starting)).await;
+        match later {
+            Ok(Ok(p)) => p.clone(),
+            _ => Phase::Starting,
+        }
+    }
+
+    /// All renditions.
+    pub(crate) fn renditions(&self) -> Arc<[Arc<Rendition>]> {
+        self.renditions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The multivariant playlist; `folder` leads from it to the renditions, `query` is appended to their URIs.
+    pub(crate) fn multivariant(&self, folder: &str, query: &str) -> String {
+        let shown: Vec<_> = self.renditions().iter().filter_map(|r| r.window(|w| shown(r.name, w))).collect();
+        playlist::multivariant(&shown, folder, query)
+    }
+
+    /// Packages until the stream is over or nobody asks any more; then `forget` must make sure that nobody
+    /// finds this packager again.
+    pub(crate) async fn run(self: Arc<Self>, forget: impl FnOnce(&Arc<Self>)) {
+        if let Some(segmentation) = self.segmentation().await {
+            let window = segmentation.target_duration * self.settings.list_size as u32;
+            let cache = format!("public, max-age={}", window.as_secs().clamp(10, 3600));
+            let cache =
+                HeaderValue::try_from(cache).unwrap_or(HeaderValue::from_static("public, max-age=10"));
+            let _ = self.cut.set((segmentation, cache));
+            match self.engine(segmentation) {
+                Ok(engine) => {
+                    if self.follow(engine, segmentation).await {
+                        self.linger(segmentation).await;
+                    }
+                }
+                Err(e) => {
+                    self.phase.send_replace(Phase::Impossible(e.to_string()));
+                    self.linger(segmentation).await;
+                }
+            }
+        }
+        forget(&self);
+        self.phase.send_replace(Phase::Closed);
+        self.sessions.clear();
+        for r in self.renditions().iter() {
+            r.close();
+        }
+        tracing::debug!(stream = %self.stream.key(), "packaging stops");
+    }
+
+    /// Waits for the stream's segmentation; `None` when it ends before, or nobody asks for it any more.
+    async fn segmentation(&self) -> Option<Segmentation> {
+        let mut known = self.stream.watch_segmentation();
+        loop {
+            if let Some(s) = *known.borrow_and_update() {
+                return Some(s);
+            }
+            tokio::select! {
+                changed = known.changed() => changed.ok()?,
+                () = self.stream.ended() => return self.stream.segmentation(),
+                () = tokio::time::sleep(TICK) => if self.idle(TICK) { return None },
+            }
+        }
+    }
+
+    fn engine(&self, segmentation: Segmentation) -> Result<Engine, crate::ts::TsError> {
+        if self.settings.segment_type == SegmentType::Fmp4 {
+            return Ok(Engine::Apart(HashMap::new()));
+        }
+        let tracks = self.stream.tracks();
+        let muxed = Muxed::new(segmentation, tracks.iter().map(|t| (t.id, t.config())))?;
+        let folder = format!("{}/", leaf_of(&self.stream.key().id));
+        let name = RenditionName { kind: b't', index: 0 };
+        let rendition = self.add(name, folder, "ts", segmentation);
+        Ok(Engine::Together(Box::new(muxed), rendition))
+    }
+
+    fn add(
+        &self,
+        name: RenditionName,
+        folder: String,
+        extension: &'static str,
+        segmentation: Segmentation,
+    ) -> Arc<Rendition> {
+        let target = segmentation.target_duration;
+        let parts = self.low_latency().then_some(segmentation.part_target);
+        let layout = Layout { folder, extension, target, parts };
+        let window = Window::new(self.settings.list_size, self.settings.playlist_type, target);
+        let rendition = Arc::new(Rendition::new(name, layout, window));
+        let mut all = self.renditions.write().unwrap_or_else(PoisonError::into_inner);
+        *all = all.iter().cloned().chain([rendition.clone()]).collect();
+        rendition
+    }
+
+    /// Follows the stream; true when it has ended, false when nobody asks any more.
+    async fn follow(&self, mut engine: Engine, segmentation: Segmentation) -> bool {
+        let keep = self.stream.settings().retain + Duration::from_secs(10);
+        let mut reader = self.stream.subscribe(Start::Oldest, keep);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ready = false;
+        loop {
+            let ended = self.take_what_is_there(&mut reader, &mut engine, segmentation).await;
+            if ended {
+                engine.finish(&self.renditions());
+                self.phase.send_replace(Phase::Ready);
+                return true;
+            }
+            if !ready && self.has_something() {
+                ready = true;
+                self.phase.send_replace(Phase::Ready);
+            }
+            tokio::select! {
+                event = reader.next() => {
+                    if self.take(event, &mut engine, segmentation) {
+                        engine.finish(&self.renditions());
+                        self.phase.send_replace(Phase::Ready);
+                        return true;
+                    }
+                }
+                _ = tick.tick() => if self.idle(segmentation.target_duration) { return false },
+            }
+        }
+    }
+
+    async fn take_what_is_there(&self, reader: &mut Reader, engine: &mut Engine, s: Segmentation) -> bool {
+        let mut taken = 0;
+        while let Some(event) = reader.try_next() {
+            if self.take(event, engine, s) {
+                return true;
+            }
+            taken += 1;
+            if taken % BATCH == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        false
+    }
+
+    /// Takes one event; true when it was the last.
+    fn take(&self, event: Event, engine: &mut Engine, segmentation: Segmentation) -> bool {
+        let mut out = Vec::new();
+        match (event, engine) {
+            (Event::End, _) => return true,
+            (Event::Group { track, group }, Engine::Apart(tracks)) => {
+                let next =
+                    tracks.values().filter(|(r, _)| (r.name.kind == b'v') == group.head.config.is_video());
+                let index = next.count() as u8;
+                let (_, segmenter) = tracks.entry(track).or_insert_with(|| {
+                    let kind = if group.head.config.is_video() { b'v' } else { b'a' };
+                    let name = RenditionName { kind, index };
+                    let rendition = self.add(name, String::new(), "m4s", segmentation);
+                    (rendition, Segmenter::new(segmentation, self.low_latency()))
+                });
+                segmenter.group(&group.head);
+            }
+            (Event::Frame { track, frame }, Engine::Apart(tracks)) => {
+                if let Some((rendition, segmenter)) = tracks.get_mut(&track) {
+                    segmenter.frame(frame, &mut out);
+                    deliver(rendition, out);
+                }
+            }
+            (Event::Skipped { groups }, engine) => {
+                tracing::warn!(stream = %self.stream.key(), groups, "packaging was too slow and left groups out");
+                engine.skip();
+            }
+            (Event::Group { track, group }, Engine::Together(muxed, _)) => muxed.group(track, &group.head),
+            (Event::Frame { track, frame }, Engine::Together(muxed, rendition)) => {
+                muxed.frame(track, &frame, &mut out);
+                deliver(rendition, out);
+            }
+        }
+        false
+    }
+
+    /// Whether a first viewer can be shown something: a complete segment of each track, or two of one.
+    fn has_something(&self) -> bool {
+        let counts: Vec<usize> = self.renditions().iter().map(|r| r.window(|w| w.listed().len())).collect();
+        let tracks = match self.settings.segment_type {
+            SegmentType::Fmp4 => self.stream.tracks().len(),
+            SegmentType::MpegTs => 1,
+        };
+        counts.iter().any(|n| *n >= 2) || (counts.len() >= tracks && counts.iter().all(|n| *n >= 1))
+    }
+
+    /// Ends silent sessions. Whether there is no viewer, and has been no request, for a while.
+    fn idle(&self, target: Duration) -> bool {
+        let now = self.now();
+        let viewers = self.sessions.expire(now, target * SILENT_TARGETS);
+        viewers == 0 && now.saturating_sub(Duration::from_millis(self.asked.load(Relaxed))) > IDLE
+    }
+
+    async fn linger(&self, segmentation: Segmentation) {
+        let until = self.now() + segmentation.target_duration * ENDED_TARGETS;
+        while self.now() < until {
+            self.idle(segmentation.target_duration);
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+impl Engine {
+    fn skip(&mut self) {
+        match self {
+            Engine::Apart(tracks) => {
+                for (rendition, segmenter) in tracks.values_mut() {
+                    let mut out = Vec::new();
+                    segmenter.skip(&mut out);
+                    deliver(rendition, out);
+                }
+            }
+            Engine::Together(muxed, rendition) => {
+                let mut out = Vec::new();
+                muxed.finish(&mut out);
+                deliver(rendition, out);
+            }
+        }
+    }
+
+    fn finish(&mut self, all: &[Arc<Rendition>]) {
+        self.skip();
+        for r in all {
+            r.end();
+        }
+    }
+}
+
+fn deliver(rendition: &Rendition, out: Vec<Output>) {
+    if !out.is_empty() {
+        rendition.apply(out.into_iter());
+    }
+}
+
+fn shown(name: RenditionName, w: &Window) -> Option<playlist::Rendition> {
+    let config = &w.newest_init()?.config;
+    let (video, channels) = match &**config {
+        TrackConfig::Video(v) => (Some((v.width, v.height, w.frame_rate())), 0),
+        TrackConfig::Audio(a) => (None, a.channels),
+    };
+    Some(playlist::Rendition {
+        name: name.to_string(),
+        codec: config.codec_string().to_owned(),
+        video,
+        channels,
+        rates: w.bit_rates(),
+    })
+}

@@ -1,0 +1,91 @@
+//! ffmpeg must be able to play what is packaged, frame for frame.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{END, Media, Site, av, ffprobe, site, write_all};
+use sluice_media::Timestamp;
+use sluice_package::{HlsSettings, SegmentType};
+
+/// Publishes the media whole, ends the stream, and has ffprobe read all packets of the playlist over HTTP:
+/// stream index to the presentation times in order, in seconds, and what it complained about.
+async fn probe(site: &Site, media: &Media) -> (BTreeMap<u32, Vec<f64>>, String, String) {
+    let mut publisher = site.publish("cam1", media);
+    write_all(&mut publisher, media, Timestamp::ZERO, END);
+    let addr = site.listen().await;
+    // The first request starts the packager, which must be at work before the stream ends.
+    let first = site.get("/LiveApp/streams/cam1.m3u8").await;
+    assert!(first.status() == 200 || first.status() == 302, "{first:?}");
+    publisher.finish();
+    let url = format!("http://{addr}/LiveApp/streams/cam1.m3u8");
+    tokio::task::spawn_blocking(move || {
+        let show = ["-show_entries", "packet=stream_index,pts_time", "-of", "csv=p=0"];
+        let (packets, complaints) = ffprobe(&show, &url);
+        let mut times: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for line in packets.lines() {
+            let mut fields = line.split(',');
+            let stream = fields.next().unwrap().parse().unwrap();
+            times.entry(stream).or_default().push(fields.next().unwrap().parse().unwrap());
+        }
+        times.values_mut().for_each(|t| t.sort_by(f64::total_cmp));
+        let show = ["-show_entries", "stream=codec_name", "-of", "csv=p=0"];
+        (times, ffprobe(&show, &url).0.split_whitespace().collect::<Vec<_>>().join(" "), complaints)
+    })
+    .await
+    .unwrap()
+}
+
+fn published(media: &Media, track: u8) -> Vec<f64> {
+    let mut t: Vec<f64> =
+        media.frames.iter().filter(|(i, _)| *i == track).map(|(_, f)| f.pts.as_secs_f64()).collect();
+    t.sort_by(f64::total_cmp);
+    t
+}
+
+/// All frames are there, at their times up to a constant and the rounding of RTMP.
+fn same(probed: &[f64], published: &[f64], what: &str) {
+    assert_eq!(probed.len(), published.len(), "{what}");
+    let shift = probed[0] - published[0];
+    for (a, b) in probed.iter().zip(published) {
+        assert!((a - b - shift).abs() < 0.0031, "{what}: {a} is not {b} + {shift}");
+    }
+}
+
+async fn plays(settings: HlsSettings, media: Media, codecs: &str) {
+    let site = site(settings);
+    let (times, seen, complaints) = probe(&site, &media).await;
+    assert_eq!(complaints.trim(), "", "{codecs}");
+    assert_eq!(seen, codecs);
+    assert_eq!(times.len(), media.tracks.len());
+    for (i, track) in media.tracks.iter().enumerate() {
+        // The order of ffprobe's streams is the playlist's: video first.
+        let probed = media.tracks.iter().take(i).filter(|t| t.is_video() == track.is_video()).count()
+            + if track.is_video() { 0 } else { media.tracks.iter().filter(|t| t.is_video()).count() };
+        same(&times[&(probed as u32)], &published(&media, i as u8), codecs);
+    }
+}
+
+const H264: &str = "-c:v libx264 -preset veryfast -g 30 -bf 2";
+const AAC: &str = "-c:a aac -b:a 64k";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_h264_with_b_frames_and_aac() {
+    plays(HlsSettings::default(), av(7, "30", H264, AAC), "h264 aac").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_video_only_and_audio_only() {
+    plays(HlsSettings::default(), av(5, "25", H264, ""), "h264").await;
+    plays(HlsSettings::default(), av(5, "25", "", AAC), "aac").await;
+    plays(HlsSettings::default(), av(5, "25", "", "-c:a libmp3lame -ar 44100"), "mp3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ts_h264_with_b_frames_and_aac() {
+    let ts = HlsSettings { segment_type: SegmentType::MpegTs, ..HlsSettings::default() };
+    plays(ts, av(7, "30", H264, AAC), "h264 aac").await;
+    plays(ts, av(5, "30", H264, "-c:a libmp3lame -ar 44100"), "h264 mp3").await;
+    plays(ts, av(5, "30", "", AAC), "aac").await;
+}
