@@ -119,7 +119,7 @@ function Row({ stream, now, refresh }: { stream: LiveStream; now: number; refres
         </span>
         {stream.interrupted && <span class="badge warn">Publisher away</span>}
         {stream.packetsSkipped > 0 && (
-          <span class="badge" title="Frames that slow viewers did not get">
+          <span class="badge" title="Groups of pictures that slow viewers left out">
             {stream.packetsSkipped.toLocaleString("en")} skipped
           </span>
         )}

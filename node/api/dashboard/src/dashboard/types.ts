@@ -22,6 +22,7 @@ export interface LiveStream {
   webRTCViewerCount: number;
   remoteIp: string | null;
   userAgent: string | null;
+  /** Groups of pictures that slow viewers left out. */
   packetsSkipped: number;
   /** The publisher's connection broke; the stream waits for it to come back. */
   interrupted: boolean;

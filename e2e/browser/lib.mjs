@@ -1,0 +1,129 @@
+// What the browser tests share: Chromium, a live page, a publisher whose pictures carry the wall clock.
+
+import { spawn } from "node:child_process";
+import { parseArgs } from "node:util";
+import { chromium } from "playwright-core";
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  // A page is never in the background here, whatever the window manager that is not there would say.
+  "--disable-background-timer-throttling",
+  "--disable-renderer-backgrounding",
+  "--disable-backgrounding-occluded-windows",
+];
+
+/** Reads the options that all scripts have, and `more` with their defaults; all are strings. */
+export function options(more = {}) {
+  const defaults = {
+    base: "http://127.0.0.1:5080",
+    rtmp: "rtmp://127.0.0.1:1935",
+    app: "LiveApp",
+    stream: "cam1",
+    chromium: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    ...more,
+  };
+  const { values } = parseArgs({
+    options: Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: value }])),
+  });
+  return { ...values, base: values.base.replace(/\/$/, "") };
+}
+
+/** Starts Chromium. */
+export const browser = ({ chromium: executablePath }) =>
+  chromium.launch({ executablePath, headless: true, args: CHROMIUM_FLAGS });
+
+/** Opens the watch page of the stream and waits until it plays. */
+export async function watch(tab, { base, app, stream }, timeout = 20_000) {
+  await tab.goto(`${base}/${app}/play.html?id=${encodeURIComponent(stream)}`);
+  await tab.waitForFunction(() => (document.querySelector("video")?.currentTime ?? 0) > 0, null, { timeout });
+}
+
+/** Where the video is: time, frames decoded, size. */
+export const position = (tab) =>
+  tab.evaluate(() => {
+    const video = document.querySelector("video");
+    const quality = video.getVideoPlaybackQuality();
+    return {
+      time: video.currentTime,
+      decoded: quality.totalVideoFrames,
+      dropped: quality.droppedVideoFrames,
+      width: video.videoWidth,
+      height: video.videoHeight,
+      paused: video.paused,
+      ready: video.readyState,
+    };
+  });
+
+/** The value below which the share `p` of the sorted `values` lies. */
+export const percentile = (values, p) => values[Math.min(values.length - 1, Math.ceil(values.length * p) - 1)];
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The picture with the clock: 32 blocks across are the ms of the wall clock (mod 2^32), below them the same inverted. */
+export const CLOCK = { width: 640, height: 360, block: 20, bits: 32 };
+
+/**
+ * Publishes `CLOCK` pictures at 30 frames/s with a tone, each stamped at the moment it is given to the encoder.
+ * Answers an object whose `stop()` ends the stream cleanly.
+ */
+export function publishClock({ rtmp, app, stream }, { fps = 30, gop = 30 } = {}) {
+  const { width, height, block, bits } = CLOCK;
+  const size = (width * height * 3) / 2;
+  const ffmpeg = spawn(
+    "ffmpeg",
+    [
+      ["-hide_banner", "-loglevel", "error", "-nostats"],
+      ["-probesize", "32", "-analyzeduration", "0", "-fflags", "nobuffer"],
+      ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", `${width}x${height}`, "-r", String(fps), "-i", "pipe:0"],
+      ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"],
+      ["-map", "0:v", "-map", "1:a"],
+      ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", String(gop), "-keyint_min", String(gop)],
+      ["-b:v", "1500k", "-maxrate", "1500k", "-bufsize", "750k"],
+      ["-c:a", "aac", "-b:a", "96k", "-flush_packets", "1", "-f", "flv", `${rtmp}/${app}/${stream}`],
+    ].flat(),
+    { stdio: ["pipe", "ignore", "inherit"] },
+  );
+  ffmpeg.stdin.on("error", () => undefined);
+
+  const frame = Buffer.alloc(size, 128);
+  const started = Date.now();
+  let number = 0;
+  let timer;
+  const next = () => {
+    const now = Date.now();
+    const stamp = now % 2 ** bits;
+    for (let y = 0; y < 2 * block; y++) {
+      const inverted = y >= block ? 1 : 0;
+      for (let bit = 0; bit < bits; bit++) {
+        const on = Math.floor(stamp / 2 ** (bits - 1 - bit)) % 2 ^ inverted;
+        frame.fill(on ? 235 : 16, y * width + bit * block, y * width + (bit + 1) * block);
+      }
+    }
+    // Something that moves, so that the encoder has work and the eye sees life.
+    for (let y = 2 * block; y < height; y++) {
+      for (let x = 0; x < width; x += 8) frame.fill(60 + ((x + y + number * 4) & 127), y * width + x, y * width + x + 8);
+    }
+    number++;
+    if (ffmpeg.stdin.writable) ffmpeg.stdin.write(Buffer.from(frame));
+    timer = setTimeout(next, Math.max(0, started + (number * 1000) / fps - Date.now()));
+  };
+  next();
+
+  const ended = new Promise((resolve) => ffmpeg.on("exit", resolve));
+  return {
+    ended,
+    async stop() {
+      clearTimeout(timer);
+      ffmpeg.stdin.end();
+      const killer = setTimeout(() => ffmpeg.kill("SIGKILL"), 3000);
+      await ended;
+      clearTimeout(killer);
+    },
+  };
+}
