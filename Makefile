@@ -1,0 +1,49 @@
+# What there is to do here. Each target sets up what it needs; second runs are quick.
+# Downloads and built tools go to ~/.cache/sluice, everything else to target/.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench fuzz test-scale latency soak docs audit format
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+run: ## Build and start a node; ARGS="--log debug" go to sluice-node run
+	@scripts/run.sh $(ARGS)
+
+build: ## Build target/release/sluice-node and sluice-load
+	@scripts/setup.sh build
+	cargo build --release -p sluice-node -p sluice-load
+
+test: ## All tests: format, lints, licences, unit, integration, web pages, fuzz (short), browser
+	@scripts/test.sh
+
+bench: ## Measure against nginx-rtmp on this machine; writes target/bench/
+	@scripts/setup.sh bench
+	@scripts/bench.sh $(ARGS)
+
+fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for one
+	@scripts/setup.sh build
+	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
+
+test-scale: ## 500 publishers for 60 s on this machine
+	@scripts/setup.sh build
+	@scripts/scale.sh $(ARGS)
+
+latency: ## Age of the frame that Chromium shows (60 s)
+	@scripts/setup.sh test
+	@scripts/e2e.sh latency $(ARGS)
+
+soak: ## Ten minutes of playback in Chromium without a stall
+	@scripts/setup.sh test
+	@scripts/e2e.sh soak $(ARGS)
+
+docs: ## Write docs/configuration.md from the settings; build the book when mdbook is there
+	SLUICE_WRITE_DOCS=1 cargo test --quiet --profile ci -p sluice-node --lib the_page_is_up_to_date
+	@if command -v mdbook >/dev/null; then mdbook build docs; else echo "the book is docs/*.md; mdbook (cargo install mdbook) makes HTML of it"; fi
+
+audit: ## Look up known vulnerabilities of dependencies (needs github.com)
+	@scripts/setup.sh test
+	PATH="$$HOME/.cache/sluice/tools/cargo-deny-0.20.2/bin:$$PATH" cargo-deny check advisories
+
+format: ## Format all Rust code
+	cargo fmt --all

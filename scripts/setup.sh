@@ -1,0 +1,89 @@
+#!/bin/bash
+# Installs what is needed to build (`setup.sh build`), to test (`setup.sh test`) or to measure (`setup.sh bench`).
+# Does nothing, quickly, when all is there.
+. "$(dirname "$0")/lib.sh"
+
+setup_build() {
+  packages build-essential ca-certificates curl pkg-config
+  setup_rust
+  setup_node
+}
+
+setup_rust() {
+  local have
+  have=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || have=0
+  at_least "$RUST" "${have:-0}" && return 0
+  if ! command -v rustup >/dev/null; then
+    say "installing Rust $RUST with rustup"
+    local target base file
+    target=$(uname -m)-unknown-linux-gnu
+    base=https://static.rust-lang.org/rustup/dist/$target
+    file=$(mktemp -d)/rustup-init
+    curl -fsSL --retry 3 -o "$file" "$base/rustup-init"
+    # Guards against a broken download; who it comes from is what HTTPS says.
+    echo "$(curl -fsSL --retry 3 "$base/rustup-init.sha256" | cut -c1-64)  $file" | sha256sum -c --quiet
+    chmod +x "$file"
+    "$file" -y --profile minimal --default-toolchain "$RUST" -c clippy -c rustfmt --no-modify-path >/dev/null
+    rm -r "$(dirname "$file")"
+    PATH=$HOME/.cargo/bin:$PATH
+  else
+    say "installing Rust $RUST"
+    rustup toolchain install "$RUST" --profile minimal -c clippy -c rustfmt
+    rustup default "$RUST"
+  fi
+}
+
+# The web pages are built with Vite, which needs a newer Node.js than Debian 12 has.
+setup_node() {
+  local have
+  have=$(node --version 2>/dev/null | tr -d v) || have=0
+  at_least 20.19.0 "${have:-0}" && command -v npm >/dev/null && return 0
+  packages nodejs npm
+  have=$(node --version | tr -d v)
+  at_least 20.19.0 "$have" && return 0
+  say "installing Node.js $NODE_MAJOR"
+  local dir=$CACHE/tools/node-$NODE_MAJOR
+  mkdir -p "$dir"
+  npm install --silent --no-audit --no-fund --prefix "$dir" "node@$NODE_MAJOR"
+}
+
+setup_test() {
+  setup_build
+  packages ffmpeg chromium curl python3 openssl \
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  if [ ! -x "$CACHE/tools/cargo-deny-$CARGO_DENY/bin/cargo-deny" ]; then
+    say "building cargo-deny $CARGO_DENY (once)"
+    # Not optimised: it runs for two seconds, and so it builds in one minute of CPU time.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=64 \
+      CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(mktemp -d) \
+      cargo install --quiet --locked cargo-deny --version "$CARGO_DENY" --root "$CACHE/tools/cargo-deny-$CARGO_DENY"
+  fi
+  modules node/api/dashboard
+  modules e2e/browser
+}
+
+# modules FOLDER: installs the npm packages of a folder when they are not those of its lock file
+modules() {
+  local stamp=$1/node_modules/.package-lock.json
+  [ "$stamp" -nt "$1/package-lock.json" ] && return 0
+  say "installing the npm packages of $1"
+  npm ci --silent --no-audit --no-fund --prefix "$1"
+  touch "$stamp"
+}
+
+setup_bench() {
+  setup_build
+  local had_nginx=1
+  command -v nginx >/dev/null || had_nginx=
+  packages ffmpeg nginx libnginx-mod-rtmp
+  # Debian starts nginx at once; the benchmark runs one of its own.
+  if [ -z "$had_nginx" ] && [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then systemctl disable -q --now nginx; fi
+}
+
+case ${1:-build} in
+  build) setup_build ;;
+  test) setup_test ;;
+  bench) setup_bench ;;
+  *) die "usage: setup.sh build|test|bench" ;;
+esac
