@@ -63,6 +63,9 @@ pub enum Error {
     /// A command at a time when it makes no sense.
     #[error("{0}")]
     Sequence(&'static str),
+    /// The stream that was being written has ended.
+    #[error("the stream has ended")]
+    Ended,
     /// More answers owed to the peer than it takes.
     #[error("the peer does not read the answers to its commands")]
     Deaf,

@@ -8,17 +8,23 @@
 //! - [`session`]: the state machines of a server and of a client.
 //!
 //! On top of that:
-//! - `ingest`: from audio and video messages to a stream of the hub;
+//! - [`ingest`]: from audio and video messages to a stream of the hub;
 //! - `egress`: from a stream of the hub to messages, written once for all its players;
 //! - [`server`]: sockets, limits, timeouts and the end.
 
 pub mod amf0;
 pub mod chunk;
+mod connection;
+mod egress;
 mod error;
 pub mod flv;
 pub mod handshake;
+pub mod ingest;
+mod limits;
 pub mod message;
 pub mod path;
+pub mod server;
 pub mod session;
 
 pub use error::Error;
+pub use server::{Server, Settings};

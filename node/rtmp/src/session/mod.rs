@@ -6,6 +6,7 @@ mod client;
 mod server;
 
 pub use client::{Client, ClientEvent, Purpose, Url};
+pub(crate) use server::STREAM_ID;
 pub use server::{Event, Server};
 
 /// Bytes that the receiving end acknowledges at once.

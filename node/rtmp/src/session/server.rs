@@ -125,16 +125,27 @@ impl Server {
         self.hello.as_ref().map_or("", |h| &h.flash_ver)
     }
 
+    /// Takes what there is of the handshake from `input`, and nothing behind it.
+    ///
+    /// # Errors
+    /// When the client's version is not 3.
+    pub fn advance_handshake(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        if let Some(handshake) = &mut self.handshake
+            && handshake.advance(input, &mut self.output)?
+        {
+            self.handshake = None;
+        }
+        Ok(())
+    }
+
     /// Takes received bytes: the next event, or nothing when more bytes are needed. Call it until then.
     ///
     /// # Errors
     /// When the client breaks the protocol or a limit; the connection is to be closed.
     pub fn input(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Error> {
-        if let Some(handshake) = &mut self.handshake {
-            if !handshake.advance(input, &mut self.output)? {
-                return Ok(None);
-            }
-            self.handshake = None;
+        self.advance_handshake(input)?;
+        if !self.is_open() {
+            return Ok(None);
         }
         loop {
             let message = match self.waiting.pop_front() {

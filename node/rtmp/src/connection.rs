@@ -1,0 +1,360 @@
+//! The life of one connection: handshake, commands, then publishing or playing, within time and space limits.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use sluice_media::session::{Play, Protocol, Refusal, Request};
+use sluice_media::{StopReason, StreamKey};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info};
+
+use crate::chunk::Limits;
+use crate::egress::player::{Player, Wake};
+use crate::ingest::Ingest;
+use crate::path::Target;
+use crate::server::Shared;
+use crate::session::{self, Event};
+use crate::{Error, limits};
+
+/// One client.
+pub(crate) struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    session: session::Server,
+    input: BytesMut,
+    draining: watch::Receiver<bool>,
+}
+
+/// How a publish or play went, when nothing broke.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// The client may go on with something else.
+    Next,
+    /// We have said our last words.
+    Close,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>) -> Self {
+        let session = session::Server::new(rand::random(), Limits::default());
+        let draining = shared.draining.subscribe();
+        Connection { stream, peer, shared, session, input: BytesMut::new(), draining }
+    }
+
+    /// Serves the client until it leaves, breaks the rules or has to go.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        timeout(self.shared.settings.handshake_timeout, self.handshake())
+            .await
+            .map_err(|_| Error::Timeout("the handshake"))??;
+        while self.serve().await? == Outcome::Next {}
+        self.part().await;
+        Ok(())
+    }
+
+    async fn handshake(&mut self) -> Result<(), Error> {
+        while !self.session.is_open() {
+            self.receive().await?;
+            // Commands may come along with the end of the handshake, but none is answered before it.
+            if !self.session.is_open() {
+                self.session.advance_handshake(&mut self.input)?;
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the client to say what it wants, and does it.
+    async fn serve(&mut self) -> Result<Outcome, Error> {
+        let deadline = Instant::now() + limits::DECIDE_TIME;
+        loop {
+            let event = match self.session.input(&mut self.input) {
+                Ok(event) => event,
+                Err(error) => {
+                    // What was answered so far may tell the client why.
+                    let _ = self.flush().await;
+                    return Err(error);
+                }
+            };
+            match event {
+                Some(Event::Connect { app }) => {
+                    if !self.connect(&app).await? {
+                        return Ok(Outcome::Close);
+                    }
+                }
+                Some(Event::Publish(target)) => return Box::pin(self.publish(target)).await,
+                Some(Event::Play(target)) => return Box::pin(self.play(target)).await,
+                Some(_) => {}
+                None => {
+                    self.flush().await?;
+                    let idle = self.shared.settings.idle_timeout;
+                    let by = deadline.min(Instant::now() + idle);
+                    let mut draining = self.draining.clone();
+                    tokio::select! {
+                        biased;
+                        received = self.receive() => received?,
+                        () = sleep_until(by) => return Err(Error::Timeout("a publish or play command")),
+                        _ = draining.wait_for(|d| *d) => return Ok(Outcome::Close),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self, app: &str) -> Result<bool, Error> {
+        let known = self.shared.settings.knows_app.as_ref().is_none_or(|knows| knows(app));
+        if known {
+            self.session.accept_connect();
+        } else {
+            let reason = Refusal::UnknownApp(app.to_owned());
+            info!(peer = %self.peer, %app, "RTMP connect refused: {reason}");
+            self.session.reject_connect(&reason.to_string());
+        }
+        self.flush().await?;
+        Ok(known)
+    }
+
+    fn request(&self, target: Target) -> Request {
+        Request {
+            key: StreamKey::new(target.app, target.stream),
+            query: target.query,
+            peer: self.peer,
+            user_agent: self.session.user_agent().to_owned(),
+            protocol: Protocol::Rtmp,
+        }
+    }
+
+    async fn publish(&mut self, target: Target) -> Result<Outcome, Error> {
+        let request = self.request(target);
+        let key = request.key.clone();
+        let publisher = match admit(self.shared.ingress.publish(request)).await {
+            Ok(publisher) => publisher,
+            Err(reason) => {
+                info!(stream = %key, peer = %self.peer, "RTMP publish refused: {reason}");
+                self.session.reject_publish("NetStream.Publish.BadName", &reason.to_string());
+                return Ok(Outcome::Close);
+            }
+        };
+        info!(stream = %key, peer = %self.peer, client = self.session.user_agent(), "RTMP publish started");
+        let mut ingest = Ingest::new(publisher);
+        self.session.accept_publish();
+        self.flush().await?;
+        let result = self.take_in(&mut ingest).await;
+        match result {
+            Ok(outcome) => {
+                ingest.finish();
+                info!(stream = %key, peer = %self.peer, "RTMP publish ended");
+                Ok(outcome)
+            }
+            Err(error @ (Error::Codec(_) | Error::Config(_) | Error::Multitrack)) => {
+                info!(stream = %key, peer = %self.peer, "RTMP publish refused: {error}");
+                self.session.reject_publish("NetStream.Publish.Failed", &error.to_string());
+                ingest.finish();
+                Ok(Outcome::Close)
+            }
+            // Dropping the ingest leaves the stream waiting for its publisher.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves what the publisher sends into its stream.
+    async fn take_in(&mut self, ingest: &mut Ingest) -> Result<Outcome, Error> {
+        let mut stop = pin!(ingest.publisher().stop_requested());
+        let mut draining = self.draining.clone();
+        let idle = self.shared.settings.idle_timeout;
+        let mut heard = Instant::now();
+        let mut look = heard + limits::TICK;
+        let mut outcome = None;
+        loop {
+            while let Some(event) = self.session.input(&mut self.input)? {
+                match event {
+                    Event::Video { timestamp, payload } => ingest.video(timestamp, payload)?,
+                    Event::Audio { timestamp, payload } => ingest.audio(timestamp, payload)?,
+                    Event::Metadata(properties) => ingest.metadata(properties),
+                    Event::Unpublish => {
+                        outcome = Some(Outcome::Next);
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            ingest.flush();
+            self.flush().await?;
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
+            let reason = tokio::select! {
+                biased;
+                reason = &mut stop => reason,
+                _ = draining.wait_for(|d| *d) => StopReason::Stopping,
+                received = self.receive() => {
+                    received?;
+                    heard = Instant::now();
+                    continue;
+                }
+                () = sleep_until(look) => {
+                    let now = Instant::now();
+                    look = now + limits::TICK;
+                    if now - heard >= idle {
+                        return Err(Error::Timeout("the publisher's next byte"));
+                    }
+                    // A client that has nothing to send is asked for a sign of life.
+                    if now - heard >= idle / 2 {
+                        self.session.ping(self.shared.millis());
+                    }
+                    continue;
+                }
+            };
+            self.session.end(&reason.to_string());
+            return Ok(Outcome::Close);
+        }
+    }
+
+    async fn play(&mut self, target: Target) -> Result<Outcome, Error> {
+        let request = self.request(target);
+        let key = request.key.clone();
+        let play = match admit(self.shared.egress.play(request)).await {
+            Ok(play) => play,
+            Err(reason) => {
+                let code = match reason {
+                    Refusal::NotLive(_) | Refusal::InvalidId(_) | Refusal::UnknownApp(_) => {
+                        "NetStream.Play.StreamNotFound"
+                    }
+                    _ => "NetStream.Play.Failed",
+                };
+                debug!(stream = %key, peer = %self.peer, "RTMP play refused: {reason}");
+                self.session.reject_play(code, &reason.to_string());
+                return Ok(Outcome::Close);
+            }
+        };
+        debug!(stream = %key, peer = %self.peer, "RTMP play started");
+        self.session.accept_play();
+        let Play { stream, viewer } = play;
+        let mut player = Player::new(self.shared.feeds.join(&stream));
+        let result = self.give_out(&mut player).await;
+        self.shared.stats.bytes_out.fetch_add(player.sent, Relaxed);
+        drop(viewer);
+        debug!(stream = %key, peer = %self.peer, bytes = player.sent, "RTMP play ended");
+        result
+    }
+
+    /// Moves the stream to the player.
+    async fn give_out(&mut self, player: &mut Player) -> Result<Outcome, Error> {
+        let mut silent = Duration::ZERO;
+        let mut counted = 0;
+        loop {
+            if !self.session.output().is_empty() {
+                player.answer(self.session.output().split().freeze());
+            }
+            let wake = player.pump(&mut self.stream, &mut self.input).await?;
+            match wake {
+                Wake::Received => {
+                    while let Some(event) = self.session.input(&mut self.input)? {
+                        match event {
+                            Event::Pause(paused) => player.pause(paused),
+                            Event::ReceiveAudio(wanted) => player.receive_audio(wanted),
+                            Event::ReceiveVideo(wanted) => player.receive_video(wanted),
+                            Event::Stop => {
+                                // The rest of what is queued must go out before other messages.
+                                timeout(limits::WRITE_TIME, player.drain(&mut self.stream))
+                                    .await
+                                    .map_err(|_| Error::Timeout("the player's last bytes"))??;
+                                return Ok(Outcome::Next);
+                            }
+                            _ => {}
+                        }
+                    }
+                    if player.queued() > 0 && self.session.output().len() > limits::READ_ROOM {
+                        return Err(Error::Deaf);
+                    }
+                }
+                Wake::Closed => return Err(closed()),
+                Wake::Tick { alive } => {
+                    self.shared.stats.bytes_out.fetch_add(player.sent - counted, Relaxed);
+                    counted = player.sent;
+                    silent = if alive { Duration::ZERO } else { silent + limits::TICK };
+                    if silent >= self.shared.settings.idle_timeout {
+                        return Err(Error::Timeout("the player's next read"));
+                    }
+                }
+                Wake::End => {
+                    self.session.end("the stream is over");
+                    return Ok(Outcome::Next);
+                }
+                Wake::News => {}
+            }
+            if *self.draining.borrow() {
+                timeout(limits::WRITE_TIME, player.drain(&mut self.stream))
+                    .await
+                    .map_err(|_| Error::Timeout("the player's last bytes"))??;
+                self.session.end(&StopReason::Stopping.to_string());
+                return Ok(Outcome::Close);
+            }
+        }
+    }
+
+    /// Reads once; the end of the connection is an error.
+    async fn receive(&mut self) -> Result<(), Error> {
+        if self.input.capacity() - self.input.len() < limits::READ_ROOM {
+            // Nobody has said yet that there is much to come.
+            let block = if self.session.is_open() { limits::READ_BLOCK } else { limits::READ_ROOM };
+            self.input.reserve(block);
+        }
+        match self.stream.read_buf(&mut self.input).await? {
+            0 => Err(closed()),
+            n => {
+                self.shared.stats.bytes_in.fetch_add(n as u64, Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the answers that are owed.
+    async fn flush(&mut self) -> Result<(), Error> {
+        let output = self.session.output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let mut output = output.split();
+        let write = async {
+            self.stream.write_all_buf(&mut output).await?;
+            self.stream.flush().await
+        };
+        timeout(limits::WRITE_TIME, write).await.map_err(|_| Error::Timeout("reading our answer"))??;
+        Ok(())
+    }
+
+    /// Says the last words and lets the client hear them: closing with unread bytes would reset the
+    /// connection, and the client would lose the reason.
+    async fn part(&mut self) {
+        if self.flush().await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            loop {
+                self.input.clear();
+                if self.receive().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(limits::LINGER_TIME, drain).await;
+    }
+}
+
+fn closed() -> Error {
+    Error::Io(std::io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Waits for a decision, but not forever.
+async fn admit<T>(decision: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(limits::ADMISSION_TIME, decision)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::Unavailable("the decision took too long: try again".to_owned())))
+}

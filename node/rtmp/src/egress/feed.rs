@@ -1,0 +1,307 @@
+//! One stream as RTMP messages, made once for all its players.
+//!
+//! Each message starts with a full header, fixed ids and an absolute timestamp, and the chunk size is the same
+//! for everybody, so the bytes depend on no player. What a newcomer needs first (metadata and sequence
+//! headers) stands in the head of each group.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::{Bytes, BytesMut};
+use sluice_media::ring::{self, Retention, Ring};
+use sluice_media::{
+    Event, Frame, MetaValue, Reader, Start, Stream, StreamKey, Timestamp, TrackConfig, TrackId,
+};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::metadata::on_metadata;
+use crate::chunk::{self, OUR_CHUNK_SIZE, Outgoing};
+use crate::message::kind;
+use crate::session::STREAM_ID;
+use crate::{flv, limits};
+
+const AUDIO_CSID: u8 = 4;
+const VIDEO_CSID: u8 = 6;
+const DATA_CSID: u8 = 5;
+
+/// The start of a group of messages.
+#[derive(Debug)]
+pub(crate) struct Head {
+    start: Timestamp,
+    independent: bool,
+    /// Metadata and sequence headers, as messages.
+    pub(crate) prologue: Bytes,
+    /// Whether the prologue tells players that are there already something new.
+    pub(crate) changed: bool,
+}
+
+impl ring::Head for Head {
+    fn start(&self) -> Timestamp {
+        self.start
+    }
+    fn independent(&self) -> bool {
+        self.independent
+    }
+}
+
+/// What a message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Audio,
+    Video,
+}
+
+/// A message as it goes over the wire.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    time: Timestamp,
+    pub(crate) kind: Kind,
+    pub(crate) bytes: Bytes,
+}
+
+impl ring::Item for Chunks {
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+    fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+pub(crate) type FeedRing = Ring<Head, Chunks>;
+
+/// A stream as messages, for as long as somebody holds it.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) ring: Arc<FeedRing>,
+    task: AbortHandle,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The feeds that have players.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds(Mutex<HashMap<StreamKey, Weak<Feed>>>);
+
+impl Feeds {
+    /// The feed of a stream; the first player starts it.
+    pub(crate) fn join(&self, stream: &Arc<Stream>) -> Arc<Feed> {
+        let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = feeds.get(stream.key()).and_then(Weak::upgrade)
+            && Arc::ptr_eq(&feed.stream, stream)
+        {
+            return feed;
+        }
+        feeds.retain(|_, feed| feed.strong_count() > 0);
+        let retention = Retention { time: limits::FEED_TIME, bytes: limits::FEED_BYTES };
+        let ring = Arc::new(Ring::new(retention, Arc::new(Notify::new())));
+        let reader = stream.subscribe(Start::Newest, limits::PLAYER_LAG);
+        let task = tokio::spawn(Writer::new(stream.clone(), ring.clone()).run(reader)).abort_handle();
+        let feed = Arc::new(Feed { stream: stream.clone(), ring, task });
+        feeds.insert(stream.key().clone(), Arc::downgrade(&feed));
+        feed
+    }
+
+    /// Wakes all players, so that they look around.
+    pub(crate) fn wake(&self) {
+        let feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.values().filter_map(Weak::upgrade).for_each(|feed| feed.ring.wake());
+    }
+}
+
+/// Turns the events of a stream into messages.
+struct Writer {
+    stream: Arc<Stream>,
+    ring: Arc<FeedRing>,
+    video: Option<Lane>,
+    audio: Option<Lane>,
+    said: Arc<Vec<(String, MetaValue)>>,
+    /// Where the present group started, and where the newest picture is.
+    group_start: Option<Timestamp>,
+    newest_picture: Option<Timestamp>,
+    scratch: BytesMut,
+}
+
+/// The one track of its kind that RTMP carries.
+struct Lane {
+    track: TrackId,
+    /// The configuration that players were told last.
+    config: Arc<TrackConfig>,
+}
+
+/// What was written since players were woken last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    Nothing,
+    /// Only audio of a stream with pictures: it can wait for the next one.
+    CanWait,
+    Urgent,
+}
+
+impl Writer {
+    fn new(stream: Arc<Stream>, ring: Arc<FeedRing>) -> Self {
+        Writer {
+            stream,
+            ring,
+            video: None,
+            audio: None,
+            said: Arc::default(),
+            group_start: None,
+            newest_picture: None,
+            scratch: BytesMut::new(),
+        }
+    }
+
+    async fn run(mut self, mut reader: Reader) {
+        let mut held_until: Option<Instant> = None;
+        loop {
+            let mut event = match held_until {
+                None => Some(reader.next().await),
+                Some(deadline) => tokio::select! {
+                    biased;
+                    event = reader.next() => Some(event),
+                    () = sleep_until(deadline) => None,
+                },
+            };
+            let expired = event.is_none();
+            let mut fresh = Fresh::Nothing;
+            while let Some(next) = event {
+                match self.event(next) {
+                    None => return self.ring.end(),
+                    Some(Fresh::Urgent) => fresh = Fresh::Urgent,
+                    Some(Fresh::CanWait) if fresh == Fresh::Nothing => fresh = Fresh::CanWait,
+                    Some(_) => {}
+                }
+                event = reader.try_next();
+            }
+            if expired || fresh == Fresh::Urgent {
+                self.ring.wake();
+                held_until = None;
+            } else if fresh == Fresh::CanWait && held_until.is_none() {
+                held_until = Some(Instant::now() + limits::AUDIO_WAIT);
+            }
+        }
+    }
+
+    /// Writes what an event tells; nothing at the end.
+    fn event(&mut self, event: Event) -> Option<Fresh> {
+        match event {
+            Event::Group { track, group } => {
+                let head = &group.head;
+                self.group(track, &head.config, head.stamp.start, head.independent);
+                Some(Fresh::Nothing)
+            }
+            Event::Frame { track, frame } => Some(self.frame(track, &frame)),
+            // The next group is independent, so players can go on with it as if nothing had been.
+            Event::Skipped { .. } => Some(Fresh::Nothing),
+            Event::End => None,
+        }
+    }
+
+    fn group(&mut self, track: TrackId, config: &Arc<TrackConfig>, start: Timestamp, independent: bool) {
+        let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
+        let lane = match lane {
+            Some(lane) if lane.track != track => return,
+            Some(lane) => lane,
+            None => lane.insert(Lane { track, config: config.clone() }),
+        };
+        let changed = lane.config != *config;
+        lane.config = config.clone();
+        let begins = if config.is_video() {
+            true
+        } else {
+            // Audio leads where there is no picture, or where pictures stopped coming.
+            self.video.is_none() || self.newest_picture.is_none_or(|t| start - t > 1_000_000)
+        };
+        if begins {
+            self.begin(start, independent, changed);
+        } else if changed {
+            // A sequence header in the middle of a group.
+            let mut out = BytesMut::new();
+            sequence_header(&mut out, config, start);
+            self.push(start, Kind::Audio, out.freeze());
+        }
+    }
+
+    fn begin(&mut self, start: Timestamp, independent: bool, mut changed: bool) {
+        // Tracks that the reader has not come to yet.
+        for track in self.stream.tracks() {
+            let config = track.config();
+            let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
+            if lane.is_none() {
+                *lane = Some(Lane { track: track.id, config });
+                changed = true;
+            }
+        }
+        let said = self.stream.metadata();
+        changed |= !Arc::ptr_eq(&said, &self.said);
+        self.said = said;
+        let lanes = [&self.video, &self.audio];
+        let configs: Vec<_> = lanes.into_iter().flatten().map(|l| l.config.clone()).collect();
+        let mut out = BytesMut::new();
+        let mut body = BytesMut::new();
+        on_metadata(&configs, &self.said).iter().for_each(|v| v.encode(&mut body));
+        write(&mut out, DATA_CSID, kind::DATA, start, &[&body]);
+        configs.iter().for_each(|c| sequence_header(&mut out, c, start));
+        let changed = changed && self.group_start.is_some();
+        self.ring.begin(Head { start, independent, prologue: out.freeze(), changed });
+        self.group_start = Some(start);
+    }
+
+    fn frame(&mut self, track: TrackId, frame: &Frame) -> Fresh {
+        let (lane, kind) = match (&self.video, &self.audio) {
+            (Some(lane), _) if lane.track == track => (lane, Kind::Video),
+            (_, Some(lane)) if lane.track == track => (lane, Kind::Audio),
+            _ => return Fresh::Nothing,
+        };
+        let (header, csid, type_id) = match &*lane.config {
+            TrackConfig::Video(v) => {
+                let composition = (frame.pts.as_millis() - frame.dts.as_millis()) as i32;
+                (flv::video_header(v.codec, frame.keyframe, composition), VIDEO_CSID, kind::VIDEO)
+            }
+            TrackConfig::Audio(a) => (flv::audio_header(a), AUDIO_CSID, kind::AUDIO),
+        };
+        write(&mut self.scratch, csid, type_id, frame.dts, &[&header, &frame.payload]);
+        let bytes = self.scratch.split().freeze();
+        self.push(frame.dts, kind, bytes);
+        match kind {
+            Kind::Video => {
+                self.newest_picture = Some(frame.dts);
+                Fresh::Urgent
+            }
+            Kind::Audio if self.newest_picture.is_some() => Fresh::CanWait,
+            Kind::Audio => Fresh::Urgent,
+        }
+    }
+
+    fn push(&self, time: Timestamp, kind: Kind, bytes: Bytes) {
+        self.ring.push(Chunks { time, kind, bytes });
+    }
+}
+
+fn sequence_header(out: &mut BytesMut, config: &TrackConfig, time: Timestamp) {
+    match config {
+        TrackConfig::Video(v) => write(out, VIDEO_CSID, kind::VIDEO, time, &[&flv::video_config(v)]),
+        TrackConfig::Audio(a) => {
+            if let Some(body) = flv::audio_config(a) {
+                write(out, AUDIO_CSID, kind::AUDIO, time, &[&body]);
+            }
+        }
+    }
+}
+
+fn write(out: &mut BytesMut, csid: u8, type_id: u8, time: Timestamp, parts: &[&[u8]]) {
+    // The stream's own timeline, modulo 2^32 milliseconds.
+    let timestamp = time.as_millis() as u32;
+    chunk::write(out, csid, OUR_CHUNK_SIZE, Outgoing { timestamp, type_id, stream_id: STREAM_ID }, parts);
+}
+
+#[cfg(test)]
+mod tests;
