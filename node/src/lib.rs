@@ -1,9 +1,13 @@
 //! The media server of a Sluice cluster: config -> build -> run -> drain.
 
+pub mod apps;
 pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod lifecycle;
 pub mod listen;
 pub mod logging;
 pub mod process;
+pub mod run;
+pub mod streams;

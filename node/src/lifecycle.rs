@@ -4,12 +4,10 @@
 //! caught up with by the next round. Nothing here is on the media path.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use sluice_media::session::Protocol;
-use sluice_media::{Stream, StreamKey, TrackConfig};
-use sluice_store::{BroadcastUpdate, LiveUpdate, Store};
+use sluice_media::StreamKey;
+use sluice_store::{LiveUpdate, Store};
 
 use crate::streams::{Live, RESERVE, Streams, unix_ms};
 
@@ -82,7 +80,7 @@ async fn write(streams: &Streams, store: &dyn Store) {
             app: key.app.to_string(),
             stream_id: key.id.to_string(),
             epoch: live.epoch,
-            update: BroadcastUpdate { update_time: Some(now), ..state_of(&live.stream) },
+            update: sluice_api::live_update(&live.stream, now),
         })
         .collect();
     if updates.is_empty() {
@@ -90,29 +88,5 @@ async fn write(streams: &Streams, store: &dyn Store) {
     }
     if let Err(error) = store.update_live(updates).await {
         tracing::warn!(%error, "the state of live streams cannot be stored; they go on");
-    }
-}
-
-/// What the store is told about a stream.
-pub(crate) fn state_of(stream: &Stream) -> BroadcastUpdate {
-    let stats = stream.stats();
-    let second = stream.second();
-    let size = stream.configs().iter().find_map(|c| match &**c {
-        TrackConfig::Video(v) => Some((v.width as i32, v.height as i32)),
-        TrackConfig::Audio(_) => None,
-    });
-    let int = |n: u64| i32::try_from(n).unwrap_or(i32::MAX);
-    let over = stream.is_ended();
-    BroadcastUpdate {
-        duration: Some(stream.started().elapsed().map_or(0, |d| d.as_millis() as i64)),
-        received_bytes: i64::try_from(stats.bytes_in.load(Relaxed)).ok(),
-        bitrate: Some(if over { 0 } else { stats.bitrate.per_second(second) as i64 }),
-        speed: Some(if over { 0.0 } else { (stats.media_ms.per_second(second) / 10.0).round() / 100.0 }),
-        width: size.map(|(w, _)| w),
-        height: size.map(|(_, h)| h),
-        drop_packet_count_in_ingestion: Some(int(stats.frames_dropped.load(Relaxed))),
-        hls_viewer_count: Some(int(stats.viewers(Protocol::Hls))),
-        rtmp_viewer_count: Some(int(stats.viewers(Protocol::Rtmp))),
-        ..BroadcastUpdate::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Who may publish and who may play: the app, its settings, the store and the hub, asked in that order.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +53,7 @@ pub struct Streams {
     live: Mutex<HashMap<StreamKey, Live>>,
     starting: Mutex<HashSet<StreamKey>>,
     stopping: AtomicBool,
+    refused: [AtomicU64; Refusal::REASONS.len()],
 }
 
 impl Streams {
@@ -74,6 +75,7 @@ impl Streams {
             live: Mutex::default(),
             starting: Mutex::default(),
             stopping: AtomicBool::new(false),
+            refused: Default::default(),
         })
     }
 
@@ -100,6 +102,11 @@ impl Streams {
     /// The hub with all streams.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Publishers refused so far, by reason.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        Refusal::REASONS.iter().zip(&self.refused).map(|(r, n)| (*r, n.load(Ordering::Relaxed))).collect()
     }
 
     async fn admit(&self, request: Request) -> Result<Publisher, Refusal> {
@@ -209,8 +216,9 @@ impl Streams {
 
     /// Writes off a stream that has ended; forgets it when the store has it.
     pub(crate) async fn finish(&self, key: &StreamKey, live: &Live) -> Result<(), StoreError> {
-        let last = crate::lifecycle::state_of(&live.stream);
-        let ended = self.store.end_live(&key.app, &key.id, live.epoch, unix_ms(), last).await?;
+        let now = unix_ms();
+        let last = sluice_api::live_update(&live.stream, now);
+        let ended = self.store.end_live(&key.app, &key.id, live.epoch, now, last).await?;
         let mut all = self.live();
         if all.get(key).is_some_and(|l| l.epoch == live.epoch) {
             all.remove(key);
@@ -243,7 +251,13 @@ impl Ingress for Door {
         let result = admitted.unwrap_or_else(|e| Err(Refusal::Unavailable(format!("internal error: {e}"))));
         match &result {
             Ok(_) => tracing::info!(stream = %key, %peer, "publishing"),
-            Err(reason) => tracing::warn!(stream = %key, %peer, %reason, "publisher refused"),
+            Err(reason) => {
+                tracing::warn!(stream = %key, %peer, %reason, "publisher refused");
+                let index = Refusal::REASONS.iter().position(|r| *r == reason.reason());
+                if let Some(counter) = index.and_then(|i| self.0.refused.get(i)) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
         result
     }

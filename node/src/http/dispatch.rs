@@ -52,7 +52,6 @@ impl<S: Streams> Dispatch<S> {
         let mut request = request.map(axum::body::Body::new);
         // What extractors look for. HTTP/2 has the host in the URI.
         request.extensions_mut().insert(ConnectInfo(peer.addr));
-        request.extensions_mut().insert(peer);
         if !request.headers().contains_key(HOST)
             && let Some(host) = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok())
         {

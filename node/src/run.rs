@@ -1,0 +1,347 @@
+//! config -> build -> run -> drain: the only place that sees all crates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use sluice_api::{AdminToken, ApiSettings, ApiState, NodeStatus};
+use sluice_media::stream::StopReason;
+use sluice_media::{Hub, StreamKey};
+use sluice_package::{HlsSettings, PlaylistType, SegmentType};
+use sluice_store::{AppSettings, Sqlite, Store, StoreError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+
+use crate::apps::Apps;
+use crate::config::{Config, Loaded};
+use crate::exit::{Exit, Failure};
+use crate::http::tls::Identity;
+use crate::http::{Dispatch, Limits, Server, Streams as Playback};
+use crate::streams::{Bounds, Door, Streams, unix_ms};
+use crate::{lifecycle, listen, logging, process};
+
+/// How long playlists that have ended stay up for players that are just asking.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or what had to be left undone at the end.
+pub fn run(loaded: Loaded) -> Result<(), Failure> {
+    let Loaded { config, warnings, .. } = loaded;
+    let _logging = logging::start(&config.log, config.log_format)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let files = process::raise_open_files();
+    tracing::debug!(files, "open files allowed");
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|e| Failure::io(&format!("make the data directory {}", config.data_dir.display()), &e))?;
+    let store = Arc::new(Sqlite::open(&config.data_dir)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("start the node's threads", &e))?;
+    let result = runtime.block_on(async { Node::build(&config, store).await?.run(&config).await });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+type HttpServer = Server<Dispatch<Hls>>;
+
+struct Node {
+    streams: Arc<Streams>,
+    store: Arc<dyn Store>,
+    http: HttpServer,
+    rtmp: sluice_rtmp::Server,
+    identity: Option<Arc<Identity>>,
+    new_token: Option<String>,
+}
+
+impl Node {
+    async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, Failure> {
+        let id = config.node_id.clone().unwrap_or_else(process::host_name);
+        let host = config.advertise_host.clone().unwrap_or_else(process::host_name);
+        let recovered = store.recover(&id, unix_ms()).await?;
+        if recovered.deleted + recovered.finished > 0 {
+            tracing::warn!(
+                finished = recovered.finished,
+                deleted = recovered.deleted,
+                "the node had ended without a word; its streams have been written off"
+            );
+        }
+        let defaults = app_defaults(config);
+        let apps = Apps::load(store.clone(), &config.apps, &defaults).await?;
+        let (admin_token, new_token) = match &config.admin_token {
+            Some(token) => (AdminToken::new(token.expose()), None),
+            None => AdminToken::load_or_make(store.as_ref()).await?,
+        };
+        let identity = match (&config.tls_cert, &config.tls_key) {
+            (Some(cert), Some(key)) => Some(Identity::load(cert, key)?),
+            _ => None,
+        };
+
+        let hub = Hub::new(config.stream_linger);
+        let bounds = Bounds {
+            streams: config.max_streams as usize,
+            window: config.stream_window,
+            memory: config.stream_memory,
+        };
+        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), (id.clone(), host), bounds);
+        let door = Arc::new(Door(streams.clone()));
+
+        let known = apps.clone();
+        let rtmp = sluice_rtmp::Server::new(
+            sluice_rtmp::Settings {
+                handshake_timeout: config.rtmp_handshake_timeout,
+                idle_timeout: config.rtmp_idle_timeout,
+                max_connections: config.rtmp_max_connections as usize,
+                max_connections_per_ip: config.rtmp_max_connections_per_ip as usize,
+                knows_app: Some(Arc::new(move |app| known.get(app).is_some())),
+            },
+            door.clone(),
+            door.clone(),
+        );
+
+        let of = streams.clone();
+        let hls = sluice_package::Service::new(door, Arc::new(move |key| hls_settings(&of, key)));
+        let status =
+            Arc::new(Status { streams: streams.clone(), apps, rtmp: rtmp.stats(), http: Default::default() });
+        let api = ApiState::new(
+            store.clone(),
+            hub,
+            status.clone(),
+            ApiSettings {
+                node_id: id,
+                advertise_host: config.advertise_host.clone(),
+                rtmp_port: config.rtmp_addr.addrs().first().map_or(1935, SocketAddr::port),
+                trusted_proxies: config.trusted_proxies.clone(),
+                data_dir: config.data_dir.clone(),
+                app_defaults: defaults,
+                build: option_env!("SLUICE_BUILD").unwrap_or("dev").to_owned(),
+            },
+            admin_token,
+        );
+        let router = sluice_api::router(api);
+        let dispatch = Dispatch::new(Hls(hls), router, config.http_request_timeout);
+        let http = Server::new(Limits::from(config), dispatch);
+        let _ = status.http.set(http.clone());
+        Ok(Node { streams, store, http, rtmp, identity, new_token })
+    }
+
+    async fn run(self, config: &Config) -> Result<(), Failure> {
+        let mut signals = Signals::new()?;
+        self.listen(config)?;
+        let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone(), self.store.clone()));
+        if let Some(identity) = &self.identity {
+            tokio::spawn(identity.clone().follow());
+        }
+        announce(config, self.new_token.as_deref());
+
+        let name = signals.next().await;
+        tracing::info!(signal = name, "stopping: streams and connections are given a clean end");
+        let drained = tokio::select! {
+            left = self.drain(config.shutdown_timeout) => left,
+            name = signals.next() => {
+                tracing::warn!(signal = name, "stopping at once");
+                return Err(Failure::new(Exit::Failure, "stopped at once, as the second signal asked"));
+            }
+        };
+        lifecycle.abort();
+        tracing::info!(connections_cut = drained, "stopped");
+        Ok(())
+    }
+
+    fn listen(&self, config: &Config) -> Result<(), Failure> {
+        let runtime = |e: std::io::Error| Failure::io("use a listening socket", &e);
+        let tls =
+            |e: tokio_rustls::rustls::Error| Failure::new(Exit::Usage, format!("cannot set TLS up: {e}"));
+        // All sockets are opened before any is served: a node that cannot start takes nobody in.
+        let http = listen::tcp("http_addr", &config.http_addr)?;
+        let rtmp = listen::tcp("rtmp_addr", &config.rtmp_addr)?;
+        let (https, rtmps) = match &self.identity {
+            Some(_) => (
+                listen::tcp("https_addr", &config.https_addr)?,
+                listen::tcp("rtmps_addr", &config.rtmps_addr)?,
+            ),
+            None => Default::default(),
+        };
+        for socket in http {
+            self.http.serve(socket, None).map_err(runtime)?;
+        }
+        for socket in rtmp {
+            let (server, socket) =
+                (self.rtmp.clone(), tokio::net::TcpListener::from_std(socket).map_err(runtime)?);
+            tokio::spawn(async move { server.serve(socket).await });
+        }
+        if let Some(identity) = &self.identity {
+            let https_tls = identity.https().map_err(tls)?;
+            for socket in https {
+                self.http.serve(socket, Some(https_tls.clone())).map_err(runtime)?;
+            }
+            let acceptor = TlsAcceptor::from(identity.plain().map_err(tls)?);
+            for socket in rtmps {
+                let (server, acceptor) = (self.rtmp.clone(), acceptor.clone());
+                let socket = tokio::net::TcpListener::from_std(socket).map_err(runtime)?;
+                tokio::spawn(async move { server.serve_tls(socket, acceptor).await });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives everybody a clean end; how many connections had to be cut after `within`.
+    async fn drain(&self, within: Duration) -> u64 {
+        let end = Instant::now() + within;
+        let left = || end.saturating_duration_since(Instant::now());
+        self.streams.stop();
+        let hub = self.streams.hub();
+        let had_streams = !hub.is_empty();
+        for stream in hub.streams() {
+            hub.stop(stream.key(), StopReason::Stopping);
+        }
+        let mut cut = self.rtmp.drain(left()).await;
+        lifecycle::settle(&self.streams).await;
+        if had_streams {
+            tokio::time::sleep(FAREWELL.min(left())).await;
+        }
+        if !self.http.shutdown(left()).await {
+            cut += self.http.traffic().open;
+        }
+        cut
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|e| Failure::io("listen for signals", &e));
+        Ok(Signals { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The packager behind `/{app}/streams/…`.
+struct Hls(sluice_package::Service);
+
+impl Playback for Hls {
+    async fn handle(&self, head: &Parts, peer: SocketAddr) -> Response<Bytes> {
+        self.0.handle(head, peer).await
+    }
+}
+
+/// What the API asks the composition.
+struct Status {
+    streams: Arc<Streams>,
+    apps: Arc<Apps>,
+    rtmp: Arc<sluice_rtmp::server::Stats>,
+    http: std::sync::OnceLock<HttpServer>,
+}
+
+#[async_trait::async_trait]
+impl NodeStatus for Status {
+    fn ready(&self) -> Result<(), String> {
+        match (self.http.get(), self.streams.accepts()) {
+            (None, _) => Err("the node is starting".into()),
+            (_, false) => Err("the node is stopping".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn traffic(&self) -> sluice_api::Traffic {
+        use std::sync::atomic::Ordering::Relaxed;
+        let http = self.http.get().map(Server::traffic).unwrap_or_default();
+        sluice_api::Traffic {
+            bytes_in: http.bytes_in + self.rtmp.bytes_in.load(Relaxed),
+            bytes_out: http.bytes_out + self.rtmp.bytes_out.load(Relaxed),
+        }
+    }
+
+    fn connections(&self) -> Vec<(&'static str, u64)> {
+        let http = self.http.get().map(Server::traffic).unwrap_or_default();
+        vec![("http", http.open), ("rtmp", self.rtmp.connections.load(std::sync::atomic::Ordering::Relaxed))]
+    }
+
+    fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.streams.refused()
+    }
+
+    async fn apps_changed(&self) {
+        if let Err(error) = self.apps.refresh().await {
+            tracing::warn!(%error, "the changed apps cannot be read: the change holds from the next start on");
+        }
+    }
+}
+
+fn hls_settings(streams: &Streams, key: &StreamKey) -> HlsSettings {
+    let Some(hls) = streams.hls(key) else { return HlsSettings::default() };
+    HlsSettings {
+        list_size: hls.list_size as usize,
+        segment_type: match hls.segment_type {
+            sluice_store::SegmentType::Fmp4 => SegmentType::Fmp4,
+            sluice_store::SegmentType::MpegTs => SegmentType::MpegTs,
+        },
+        low_latency: hls.low_latency,
+        playlist_type: match hls.playlist {
+            sluice_store::Playlist::Live => PlaylistType::Sliding,
+            sluice_store::Playlist::Event => PlaylistType::Event,
+        },
+    }
+}
+
+fn app_defaults(config: &Config) -> AppSettings {
+    AppSettings {
+        hls_time: config.hls_segment_time.as_secs_f64().to_string(),
+        hls_list_size: config.hls_list_size.to_string(),
+        hls_part_duration: config.hls_part_time.as_secs_f64().to_string(),
+        ..AppSettings::default()
+    }
+}
+
+fn announce(config: &Config, new_token: Option<&str>) {
+    let host = config.advertise_host.as_deref().unwrap_or("127.0.0.1");
+    let app = config.apps.first().map_or("LiveApp", String::as_str);
+    let port = |listen: &crate::config::Listen| listen.addrs().first().map(SocketAddr::port);
+    let http = match port(&config.http_addr) {
+        Some(80) | None => format!("http://{host}"),
+        Some(port) => format!("http://{host}:{port}"),
+    };
+    println!("Sluice {} is running.", env!("CARGO_PKG_VERSION"));
+    if let Some(rtmp) = port(&config.rtmp_addr) {
+        let port = if rtmp == 1935 { String::new() } else { format!(":{rtmp}") };
+        println!("  Publish:   rtmp://{host}{port}/{app}/cam1   (cam1 is yours to choose)");
+    }
+    println!("  Watch:     {http}/{app}/play.html?id=cam1");
+    println!("  Dashboard: {http}/");
+    if let Some(token) = new_token {
+        println!("  Admin token, for management from other machines; it is not shown again: {token}");
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Corrupt { .. } | StoreError::TooNew { .. } | StoreError::Unreadable { .. } => {
+                Exit::Corrupt
+            }
+            StoreError::Locked { .. } => Exit::InUse,
+            StoreError::Full { .. } => Exit::DiskFull,
+            StoreError::Permission { .. } => Exit::Permission,
+            StoreError::Io { .. } => Exit::System,
+            _ => Exit::Failure,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
