@@ -2,16 +2,18 @@
 //!
 //! The pages are built with npm and Vite in `OUT_DIR`; npm's packages are kept outside the source tree, under
 //! `~/.cache/sluice/dashboard/`, one folder for each content of `package-lock.json`, so that only the first build
-//! loads them. `SLUICE_DASHBOARD_DIST` names a folder with pages that are built already (`npm run build` makes
+//! loads them. Vite needs a newer Node.js than Debian 12 has; where the installed one is too old, npm loads another
+//! beside the packages. `SLUICE_DASHBOARD_DIST` names a folder with pages that are built already (`npm run build` makes
 //! `dashboard/dist`): nothing else is needed then, neither npm nor a network.
 
 use std::{
     collections::hash_map::DefaultHasher,
     env,
+    ffi::OsString,
     fmt::Write as _,
     fs,
     hash::{Hash, Hasher},
-    io,
+    io, iter,
     path::{Path, PathBuf},
     process::{Command, exit},
 };
@@ -28,7 +30,9 @@ const SOURCES: [&str; 8] = [
     "src",
 ];
 
+/// The oldest Node.js that Vite runs on, and the one that is loaded where the installed one is older.
 const NODE_NEEDED: (u32, u32) = (20, 19);
+const NODE_LOADED: &str = "22.23.3";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -57,8 +61,8 @@ fn main() {
 
 /// Builds the pages of `sources` in `work`; answers the folder that holds them.
 fn build(sources: &Path, work: &Path) -> Result<PathBuf, String> {
-    check_node()?;
-    let packages = packages(sources)?;
+    let tools = Tools::find()?;
+    let packages = packages(sources, &tools)?;
     if work.exists() {
         fs::remove_dir_all(work).map_err(|e| failed("empty", work, &e))?;
     }
@@ -68,7 +72,8 @@ fn build(sources: &Path, work: &Path) -> Result<PathBuf, String> {
     link(&packages.join("node_modules"), &work.join("node_modules"))?;
     let dist = work.join("dist");
     run(
-        Command::new("node")
+        tools
+            .command("node")
             .arg("node_modules/vite/bin/vite.js")
             .args(["build", "--configLoader", "native", "--logLevel", "warn"])
             .env("SLUICE_DASHBOARD_OUT", &dist)
@@ -79,40 +84,91 @@ fn build(sources: &Path, work: &Path) -> Result<PathBuf, String> {
     Ok(dist)
 }
 
-/// Says what to install when Node.js or npm is missing or too old.
-fn check_node() -> Result<(), String> {
-    let way_out = format!(
-        "install Node.js {}.{} or newer with npm (https://nodejs.org/), or set SLUICE_DASHBOARD_DIST to a folder \
-         with the pages built elsewhere (npm ci && npm run build in node/api/dashboard makes dist/)",
-        NODE_NEEDED.0, NODE_NEEDED.1
-    );
-    let version = |program: &str| {
-        let answer = Command::new(program).arg("--version").output().ok()?;
-        Some(String::from_utf8_lossy(&answer.stdout).trim().trim_start_matches('v').to_owned())
-    };
-    let node = version("node").ok_or(format!("the web pages need Node.js, which is not here: {way_out}"))?;
-    let mut numbers = node.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < NODE_NEEDED {
-        return Err(format!("the web pages need a newer Node.js than {node}: {way_out}"));
+/// Node.js and npm: the installed ones, or with a Node.js that npm loads when the installed one is too old.
+struct Tools {
+    path: OsString,
+}
+
+impl Tools {
+    fn find() -> Result<Self, String> {
+        let installed = Self { path: env::var_os("PATH").unwrap_or_default() };
+        let way_out = format!(
+            "install Node.js {}.{} or newer with npm (https://nodejs.org/), or set SLUICE_DASHBOARD_DIST to a \
+             folder with the pages built elsewhere (npm ci && npm run build in node/api/dashboard makes dist/)",
+            NODE_NEEDED.0, NODE_NEEDED.1
+        );
+        let missing = |name: &str| format!("the web pages need {name}, which is not here: {way_out}");
+        let version = installed.version("node").ok_or_else(|| missing("Node.js"))?;
+        installed.version("npm").ok_or_else(|| missing("npm"))?;
+        let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= NODE_NEEDED {
+            return Ok(installed);
+        }
+        let arch = match env::consts::ARCH {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            _ => return Err(format!("the web pages need a newer Node.js than {version}: {way_out}")),
+        };
+        let package = format!("node-{}-{arch}", env::consts::OS.replace("macos", "darwin"));
+        let folder = once(&format!("node-{NODE_LOADED}-{arch}"), "node_modules", |folder| {
+            fs::create_dir_all(folder).map_err(|e| failed("make", folder, &e))?;
+            run(
+                installed.npm("install").arg("--prefix").arg(folder).arg(format!("{package}@{NODE_LOADED}")),
+                &format!("load Node.js {NODE_LOADED} in place of {version} ({way_out})"),
+            )
+        })?;
+        // npm runs on it too: it leaves out packages that the Node.js under it is too old for.
+        let bin = folder.join("node_modules").join(package).join("bin");
+        let path = env::join_paths(iter::once(bin).chain(env::split_paths(&installed.path)))
+            .map_err(|e| format!("cannot put Node.js {NODE_LOADED} into PATH: {e}"))?;
+        Ok(Self { path })
     }
-    version("npm").map(drop).ok_or(format!("the web pages need npm, which is not here: {way_out}"))
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PATH", &self.path);
+        command
+    }
+
+    fn npm(&self, verb: &str) -> Command {
+        let mut npm = self.command("npm");
+        npm.args([verb, "--no-audit", "--no-fund", "--loglevel=error"]);
+        npm
+    }
+
+    fn version(&self, program: &str) -> Option<String> {
+        let answer = self.command(program).arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&answer.stdout).trim().trim_start_matches('v').to_owned())
+    }
 }
 
 /// The folder whose `node_modules` fits `package-lock.json`; loaded when it is not there yet.
-fn packages(sources: &Path) -> Result<PathBuf, String> {
+fn packages(sources: &Path, tools: &Tools) -> Result<PathBuf, String> {
     let lock_path = sources.join("package-lock.json");
     let lock = fs::read(&lock_path).map_err(|e| failed("read", &lock_path, &e))?;
-    let cache = cache_dir()?.join("sluice/dashboard");
     let key = format!("{:016x}", hash(&(&lock, env::consts::ARCH)));
-    let ready = cache.join(&key);
-    fs::create_dir_all(&cache).map_err(|e| failed("make", &cache, &e))?;
+    once(&key, "node_modules/vite/bin/vite.js", |folder| {
+        for name in ["package.json", "package-lock.json"] {
+            copy(&sources.join(name), &folder.join(name))?;
+        }
+        run(
+            tools.npm("ci").arg("--omit=dev").current_dir(folder),
+            "load the packages that the web pages need (npm ci; it needs the npm registry once)",
+        )
+    })
+}
 
-    // Builds for other profiles may run at the same time: one loads the packages, the others wait for it.
+/// The folder `key` of the cache; `load` fills it when it does not hold `proof` yet.
+///
+/// Builds for other profiles may run at the same time: one loads, the others wait for it.
+fn once(key: &str, proof: &str, load: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
+    let cache = cache_dir()?.join("sluice/dashboard");
+    let ready = cache.join(key);
+    fs::create_dir_all(&cache).map_err(|e| failed("make", &cache, &e))?;
     let guard_path = cache.join(format!("{key}.lock"));
     let guard = fs::File::create(&guard_path).map_err(|e| failed("make", &guard_path, &e))?;
     guard.lock().map_err(|e| failed("lock", &guard_path, &e))?;
-    if ready.join("node_modules/vite/bin/vite.js").exists() {
+    if ready.join(proof).exists() {
         return Ok(ready);
     }
     let loading = cache.join(format!("{key}.loading"));
@@ -121,15 +177,7 @@ fn packages(sources: &Path) -> Result<PathBuf, String> {
             fs::remove_dir_all(stale).map_err(|e| failed("remove", stale, &e))?;
         }
     }
-    for name in ["package.json", "package-lock.json"] {
-        copy(&sources.join(name), &loading.join(name))?;
-    }
-    run(
-        Command::new("npm")
-            .args(["ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"])
-            .current_dir(&loading),
-        "load the packages that the web pages need (npm ci; it needs the npm registry once)",
-    )?;
+    load(&loading)?;
     fs::rename(&loading, &ready).map_err(|e| failed("rename", &loading, &e))?;
     Ok(ready)
 }
