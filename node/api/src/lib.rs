@@ -1,0 +1,31 @@
+//! HTTP for people and programs: REST v2 as Ant Media Server has it, the dashboard and its pages, metrics, and who
+//! may use them. Media does not go through here.
+//!
+//! - [`router`]: everything below one [`axum::Router`], from an [`ApiState`].
+//!   The listener puts [`ConnectInfo`](axum::extract::ConnectInfo) with the peer's address into each request's
+//!   extensions; without it nobody is let in by address.
+//! - [`ClientAddr`]: who is behind a request, through proxies or not.
+//! - [`live_update`]: the measured values of a live stream, for REST and for the store.
+
+mod apps;
+mod auth;
+mod broadcasts;
+mod client;
+mod health;
+mod live;
+mod machine;
+mod metrics;
+pub mod pages;
+mod reply;
+mod router;
+mod sampler;
+mod state;
+mod system;
+#[cfg(test)]
+mod tests;
+
+pub use auth::AdminToken;
+pub use client::ClientAddr;
+pub use live::live_update;
+pub use router::router;
+pub use state::{ApiSettings, ApiState, NodeStatus, Traffic};
