@@ -13,9 +13,9 @@ step() {
   local name=$1 start=$SECONDS status=0 passed failed; shift
   say "$name"
   "$@" 2>&1 | tee "$LOG" || status=$?
-  # cargo's "test result: ok. 5 passed; 0 failed", vitest's "Tests  5 passed", and "5 passed, 0 failed" of ours
+  # cargo's "test result: ok. 5 passed; 0 failed", vitest's "Tests  5 passed", and "NAME: 5 passed, 0 failed" of ours
   read -r passed failed < <(awk '
-    /^ *(test result:|Tests |[0-9]+ passed, )/ {
+    /^ *(test result:|Tests )|(^|: )[0-9]+ passed, [0-9]+ failed/ {
       for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^failed/) f += $(i - 1) }
     }
     END { print p + 0, f + 0 }' "$LOG")
