@@ -5,12 +5,18 @@
 mod common;
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Running, known_apps, start};
 use sluice_media::{AudioCodec, StreamKey, TrackConfig, VideoCodec};
+use sluice_rtmp::server::listen;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 fn program(name: &str, arguments: &str) -> Command {
     let mut command = Command::new(name);
@@ -128,6 +134,43 @@ async fn ffmpeg_with_a_token_in_the_path_and_an_unknown_app() {
     assert!(!refused.status.success());
     let errors = String::from_utf8_lossy(&refused.stderr);
     assert!(errors.contains("there is no app named nowhere"), "{errors}");
+}
+
+/// A certificate for this test alone, made by openssl.
+async fn tls_acceptor() -> TlsAcceptor {
+    let folder = std::env::temp_dir().join(format!("sluice-rtmps-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let line =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost";
+    let mut openssl = program("openssl", line);
+    openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert);
+    let output = openssl.output().await.expect("openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let certs = CertificateDer::pem_file_iter(&cert).unwrap().collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(&key).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(certs, key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ffmpeg_publishes_and_plays_over_tls() {
+    let run = start(known_apps());
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("rtmps://127.0.0.1:{}/LiveApp/tls", listener.local_addr().unwrap().port());
+    let (server, acceptor) = (run.server.clone(), tls_acceptor().await);
+    tokio::spawn(async move { server.serve_tls(listener, acceptor).await });
+    let _publisher = publish(&url, 20);
+    tracks(&run, "tls", 2).await;
+    let (video, audio) = play(&url, 3).await;
+    assert!(video >= 60 && audio >= 110, "{video} pictures and {audio} sounds in 3 s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
