@@ -58,6 +58,7 @@ struct Node {
     http: HttpServer,
     rtmp: sluice_rtmp::Server,
     identity: Option<Arc<Identity>>,
+    admin_token: AdminToken,
     new_token: Option<String>,
 }
 
@@ -123,13 +124,13 @@ impl Node {
                 app_defaults: defaults,
                 build: option_env!("SLUICE_BUILD").unwrap_or("dev").to_owned(),
             },
-            admin_token,
+            admin_token.clone(),
         );
         let router = sluice_api::router(api);
         let dispatch = Dispatch::new(Hls(hls), router, config.http_request_timeout);
         let http = Server::new(Limits::from(config), dispatch);
         let _ = status.http.set(http.clone());
-        Ok(Node { streams, store, http, rtmp, identity, new_token })
+        Ok(Node { streams, store, http, rtmp, identity, admin_token, new_token })
     }
 
     async fn run(self, config: &Config) -> Result<(), Failure> {
@@ -140,6 +141,9 @@ impl Node {
             tokio::spawn(identity.clone().follow());
         }
         announce(config, self.new_token.as_deref());
+        if self.new_token.is_some() {
+            self.admin_token.keep(self.store.as_ref()).await?;
+        }
 
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping: streams and connections are given a clean end");

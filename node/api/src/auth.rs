@@ -40,8 +40,8 @@ impl AdminToken {
         AdminToken(Sha256::digest(token.trim().as_bytes()).into())
     }
 
-    /// The token that this node made at its first start. When there is none yet it is made, and given back to be
-    /// shown this one time: only its hash is kept.
+    /// The token that this node made at its first start. When none is kept yet a new one is made and given back to
+    /// be shown; after that it is to be [kept](Self::keep), so that a start that fails before does not lose it.
     ///
     /// # Errors
     /// What the store says.
@@ -50,9 +50,15 @@ impl AdminToken {
             return Ok((AdminToken(hash), None));
         }
         let plain = to_hex(&rand::random::<[u8; 24]>());
-        let token = AdminToken::new(&plain);
-        store.set_value(TOKEN_KEY, &to_hex(&token.0)).await?;
-        Ok((token, Some(plain)))
+        Ok((AdminToken::new(&plain), Some(plain)))
+    }
+
+    /// Keeps the hash of a token that was made here and has been shown, for later starts.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn keep(&self, store: &dyn Store) -> Result<(), StoreError> {
+        store.set_value(TOKEN_KEY, &to_hex(&self.0)).await
     }
 
     /// Whether `presented` is the token, in constant time.
