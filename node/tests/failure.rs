@@ -107,17 +107,13 @@ fn a_full_disk_is_said_clearly_and_cuts_no_stream() {
     wait_for(Duration::from_secs(12), "it to play", || media_playlist(&node, "cam1").1.contains("EXTINF"));
     let mut ballast = std::fs::File::create(data.join("ballast")).expect("made");
     while ballast.write_all(&[0; 4096]).is_ok() {}
-    let answer = http(
-        &node.url("/LiveApp/rest/v2/broadcasts/create"),
-        &[
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            &format!(r#"{{"description":"{}"}}"#, "x".repeat(200_000)),
-        ],
-    );
+    let body = temp.path().join("body.json");
+    std::fs::write(&body, format!(r#"{{"description":"{}"}}"#, "x".repeat(200_000))).expect("written");
+    let url = node.url("/LiveApp/rest/v2/broadcasts/create");
+    let body = format!("@{}", body.display());
+    let answer = http(&url, &["-H", "Content-Type: application/json", "-d", &body]);
     assert!(answer.status >= 500, "{answer:?}");
-    assert!(answer.text().contains("full"), "{}", answer.text());
+    assert!(answer.text().contains("no space left"), "{}", answer.text());
     assert!(packets(&node.rtmp("/LiveApp/cam1"), 2) > 40, "the stream goes on");
     drop(node);
     let (code, text) = refused(&mut command(temp.path(), port(), port(), &[]));

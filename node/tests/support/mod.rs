@@ -1,6 +1,6 @@
 //! A node as a process, real publishers and players, and plain HTTP: what the end-to-end tests share.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 use std::fs::File;
 use std::net::TcpListener;
