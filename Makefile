@@ -17,9 +17,9 @@ build: ## Build target/release/sluice-node and sluice-load
 test: ## All tests: format, lints, licences, unit, integration, web pages, fuzz (short), browser
 	@scripts/test.sh
 
-bench: ## Measure against nginx-rtmp on this machine; writes target/bench/
+bench: ## Measure against nginx-rtmp on this machine
 	@scripts/setup.sh bench
-	@scripts/bench.sh $(ARGS)
+	@bench/run $(ARGS)
 
 fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for one
 	@scripts/setup.sh build

@@ -1,0 +1,17 @@
+#!/bin/bash
+# 500 publishers of 100 kbit/s for 60 s against a node of its own; says CPU and memory, fails when a stream is lost.
+# Arguments go to `sluice-load ingest` (-n 1000, --duration 10s, --kbps 200, ...).
+. "$(dirname "$0")/lib.sh"
+
+cargo build --quiet --release -p sluice-node -p sluice-load
+ulimit -n "$(ulimit -Hn)"
+WORK=$(mktemp -d)
+HTTP=$(free_port)
+RTMP=$(free_port)
+target/release/sluice-node run --data-dir "$WORK" --http-addr "127.0.0.1:$HTTP" --rtmp-addr "127.0.0.1:$RTMP" \
+  >"$WORK/node.log" 2>&1 &
+NODE=$!
+trap 'kill $NODE 2>/dev/null; wait $NODE 2>/dev/null; rm -rf "$WORK"' EXIT
+within 20 curl -fs -m 1 "http://127.0.0.1:$HTTP/readyz" || { cat "$WORK/node.log" >&2; die "the node does not start"; }
+
+target/release/sluice-load ingest --url "rtmp://127.0.0.1:$RTMP/LiveApp/load{n}" --pid $NODE "$@"
