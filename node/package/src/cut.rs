@@ -36,6 +36,12 @@ impl Cutter {
         over
     }
 
+    /// Shortens a frame whose end is only a guess to what fits into the part.
+    pub(crate) fn fit(&self, start: Timestamp, end: Timestamp) -> Timestamp {
+        let most = self.open.map_or(i64::MAX, |open| open.0.saturating_add(self.target));
+        if most > start.0 { Timestamp(end.0.min(most)) } else { end }
+    }
+
     /// Takes a frame into the part. Whether the part ends with it: it is long enough, and one more frame
     /// like this would make it too long, so that nobody has to wait for that frame to know.
     pub(crate) fn ends_after(&mut self, start: Timestamp, end: Timestamp) -> bool {

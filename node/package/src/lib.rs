@@ -14,6 +14,8 @@ mod grid;
 mod muxed;
 mod packager;
 mod playlist;
+#[cfg(test)]
+mod properties;
 mod rendition;
 mod respond;
 mod route;
@@ -22,6 +24,7 @@ mod service;
 mod sessions;
 mod settings;
 pub mod ts;
+pub mod validate;
 mod window;
 
 pub use service::{Service, Settings};

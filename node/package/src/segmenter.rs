@@ -169,7 +169,8 @@ impl Segmenter {
 
     /// When a frame without a successor ends: it is taken to be as long as the one before.
     fn guess(&self, frame: &Frame) -> Timestamp {
-        frame.dts + Duration::from_micros(self.last_duration.max(1000).unsigned_abs())
+        let end = frame.dts + Duration::from_micros(self.last_duration.max(1000).unsigned_abs());
+        self.cutter.fit(frame.dts, end)
     }
 
     fn take(&mut self, pending: Pending, end: Timestamp, last: bool, out: &mut Vec<Output>) {

@@ -260,7 +260,7 @@ fn adts_form(config: &[u8]) -> Option<AudioForm> {
     // Explicit SBR or PS: the core's kind stands behind the extension's rate.
     let kind = if matches!(kind, 5 | 29) { take(17, 5) } else { kind };
     let known = config.len() >= 2 && (1..=4).contains(&kind) && rate < 13 && channels < 8;
-    known.then_some(AudioForm::Adts { profile: kind - 1, rate, channels })
+    known.then(|| AudioForm::Adts { profile: kind - 1, rate, channels })
 }
 
 #[cfg(test)]
