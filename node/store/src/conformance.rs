@@ -177,12 +177,19 @@ pub async fn lists(store: &dyn Store) {
 /// When that does not hold.
 pub async fn live_and_finished(store: &dyn Store) {
     let app = "c-live";
-    store.create_broadcast(app, named("kept")).await.unwrap();
-    let known = BroadcastUpdate { publish_type: Some("RTMP".into()), ..Default::default() };
+    let made = Broadcast { rtmp_url: Some("rtmp://given-out".into()), ..named("kept") };
+    store.create_broadcast(app, made).await.unwrap();
+    let known = BroadcastUpdate {
+        publish_type: Some("RTMP".into()),
+        rtmp_url: Some("rtmp://by-node".into()),
+        ..Default::default()
+    };
     for id in ["kept", "auto"] {
         let b = store.begin_live(app, BeginLive { known: known.clone(), ..begin(id, 1, NOW) }).await.unwrap();
         assert_eq!((b.status, b.start_time, b.update_time), (Status::Broadcasting, NOW, NOW));
         assert_eq!((b.publish_type.as_deref(), b.zombi), (Some("RTMP"), id == "auto"));
+        let url = if id == "kept" { "rtmp://given-out" } else { "rtmp://by-node" };
+        assert_eq!(b.rtmp_url.as_deref(), Some(url));
     }
     assert_eq!(store.count_live(app, NOW).await.unwrap(), 2);
     assert_eq!(store.count_live(app, NOW + 20_000).await.unwrap(), 2);

@@ -58,7 +58,8 @@ pub struct BeginLive {
     pub epoch: u64,
     /// The time, ms.
     pub now: i64,
-    /// What else is known: publish type, addresses, user agent.
+    /// What else is known: publish type, addresses, user agent. An `rtmp_url` that the record has already stays:
+    /// it was given out when it was created.
     pub known: BroadcastUpdate,
 }
 

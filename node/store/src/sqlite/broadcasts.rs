@@ -204,7 +204,9 @@ pub(super) fn begin_live(c: &Connection, app: &str, begin: BeginLive) -> OpResul
     b.received_bytes = 0;
     b.start_time = now;
     b.absolute_start_time_ms = now;
+    let rtmp_url = b.rtmp_url.take();
     b.apply(BroadcastUpdate { stream_id: None, ..known });
+    b.rtmp_url = rtmp_url.or(b.rtmp_url);
     b.status = Status::Broadcasting;
     b.update_time = now;
     if is_new {
