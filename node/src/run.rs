@@ -45,7 +45,12 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::io("start the node's threads", &e))?;
-    let result = runtime.block_on(async { Node::build(&config, store).await?.run(&config).await });
+    let result = runtime.block_on(async {
+        let ran = async { Node::build(&config, store.clone()).await?.run(&config).await }.await;
+        // What is waiting is stored and the file is left tidy; a disk that hangs does not keep the process.
+        let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
+        ran
+    });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
