@@ -1,5 +1,6 @@
 //! The life of one connection: handshake, commands, then publishing or playing, within time and space limits.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(crate) struct Connection<S> {
     shared: Arc<Shared>,
     session: session::Server,
     input: BytesMut,
+    /// The size of the next read buffer: grows with what the client sends at a time.
+    block: usize,
     draining: watch::Receiver<bool>,
 }
 
@@ -45,7 +48,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>) -> Self {
         let session = session::Server::new(rand::random(), Limits::default());
         let draining = shared.draining.subscribe();
-        Connection { stream, peer, shared, session, input: BytesMut::new(), draining }
+        let (input, block) = (BytesMut::new(), limits::FIRST_READ_BLOCK);
+        Connection { stream, peer, shared, session, input, block, draining }
     }
 
     /// Serves the client until it leaves, breaks the rules or has to go.
@@ -235,6 +239,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         debug!(stream = %key, peer = %self.peer, "RTMP play started");
         self.session.accept_play();
+        if self.input.is_empty() {
+            // A player has hardly anything more to say.
+            self.input = BytesMut::new();
+        }
         let Play { stream, viewer } = play;
         let mut player = Player::new(self.shared.feeds.join(&stream));
         let result = self.give_out(&mut player).await;
@@ -250,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut counted = 0;
         loop {
             if !self.session.output().is_empty() {
-                player.answer(self.session.output().split().freeze());
+                player.answer(mem::take(self.session.output()).freeze());
             }
             let wake = player.pump(&mut self.stream, &mut self.input).await?;
             match wake {
@@ -270,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             _ => {}
                         }
                     }
-                    if player.queued() > 0 && self.session.output().len() > limits::READ_ROOM {
+                    if player.queued() > 0 && self.session.output().len() > limits::UNREAD_ANSWERS {
                         return Err(Error::Deaf);
                     }
                 }
@@ -301,14 +309,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once; the end of the connection is an error.
     async fn receive(&mut self) -> Result<(), Error> {
-        if self.input.capacity() - self.input.len() < limits::READ_ROOM {
-            // Nobody has said yet that there is much to come.
-            let block = if self.session.is_open() { limits::READ_BLOCK } else { limits::READ_ROOM };
-            self.input.reserve(block);
+        // Payloads share their block, so a block is used until little is left of it.
+        if self.input.capacity() - self.input.len() < self.block / 4 {
+            self.input.reserve(self.block);
         }
+        let room = self.input.capacity() - self.input.len();
         match self.stream.read_buf(&mut self.input).await? {
             0 => Err(closed()),
             n => {
+                if n == room {
+                    self.block = (2 * self.block).min(limits::LARGEST_READ_BLOCK);
+                }
                 self.shared.stats.bytes_in.fetch_add(n as u64, Relaxed);
                 Ok(())
             }
@@ -321,7 +332,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if output.is_empty() {
             return Ok(());
         }
-        let mut output = output.split();
+        // Taken as a whole: what is sent seldom keeps no memory.
+        let mut output = mem::take(output);
         let write = async {
             self.stream.write_all_buf(&mut output).await?;
             self.stream.flush().await

@@ -8,11 +8,12 @@ pub(crate) const METADATA_ENTRIES: usize = 64;
 /// The longest key or text of a publisher's metadata that is kept, in bytes.
 pub(crate) const METADATA_TEXT: usize = 256;
 
-/// A read buffer: large enough that a busy publisher is read with few system calls.
-pub(crate) const READ_BLOCK: usize = 64 * 1024;
-/// A new block is begun when the present one has less room than this. Payloads share their block, so blocks
-/// are filled before they are left.
-pub(crate) const READ_ROOM: usize = 4 * 1024;
+/// The first read buffer of a connection.
+pub(crate) const FIRST_READ_BLOCK: usize = 4 * 1024;
+/// A busy publisher is read with few system calls.
+pub(crate) const LARGEST_READ_BLOCK: usize = 64 * 1024;
+/// Answers that a player may leave unread while it plays.
+pub(crate) const UNREAD_ANSWERS: usize = 4 * 1024;
 
 /// Time for one answer to be taken by the client.
 pub(crate) const WRITE_TIME: Duration = Duration::from_secs(10);
