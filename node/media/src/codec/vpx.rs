@@ -88,7 +88,8 @@ fn level_for(width: u32, height: u32) -> u8 {
         (62, 4_706_009_088, 35_651_584),
     ];
     let picture = u64::from(width) * u64::from(height);
-    LEVELS.iter().find(|(_, rate, size)| picture * 60 <= *rate && picture <= *size).map_or(62, |l| l.0)
+    let per_second = picture.saturating_mul(60);
+    LEVELS.iter().find(|(_, rate, size)| per_second <= *rate && picture <= *size).map_or(62, |l| l.0)
 }
 
 /// The size in a VP8 keyframe; `None` for other frames.
