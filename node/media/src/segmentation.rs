@@ -14,8 +14,12 @@ const LONGEST_SEGMENT: Duration = Duration::from_secs(10);
 const TOLERANCE: Duration = Duration::from_millis(100);
 /// The first measurement takes at least this long, so that a few very short GOPs do not mislead it.
 const MEASURE: Duration = Duration::from_millis(900);
-/// When the wall clock and the timeline have drifted apart by more, program time is anchored anew.
-const DRIFT: Duration = Duration::from_secs(1);
+/// Program time follows the wall clock when the two are further apart: by `SLEW` for each segment.
+const DRIFT: Duration = Duration::from_millis(250);
+/// Enough for any clock's drift, and too little to see. Program time must go on as the segments do: players place
+/// the renditions of a stream by it, and a jump tears them apart (the first frames of a publisher that starts
+/// slowly come late, so the first anchor is easily a second off).
+const SLEW: Duration = Duration::from_millis(1);
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,17 +192,21 @@ impl Stamper {
             discontinuity_sequence: self.discontinuity_sequence,
             segment_start: self.segment_start.unwrap_or(dts),
             start: dts,
-            wall_clock: self.wall_clock(dts, now),
+            wall_clock: self.wall_clock(dts, segment, now),
         }
     }
 
-    fn wall_clock(&mut self, dts: Timestamp, now: SystemTime) -> SystemTime {
-        if let Some((at, wall)) = self.anchor {
-            let expected = wall + dts.since(at);
-            let drift = expected.duration_since(now).unwrap_or_else(|e| e.duration());
-            if drift <= DRIFT {
-                return expected;
+    fn wall_clock(&mut self, dts: Timestamp, segment: bool, now: SystemTime) -> SystemTime {
+        if let Some((at, wall)) = &mut self.anchor {
+            let passed = dts.since(*at);
+            if segment {
+                match now.duration_since(*wall + passed) {
+                    Ok(behind) if behind > DRIFT => *wall += SLEW,
+                    Err(e) if e.duration() > DRIFT => *wall -= SLEW,
+                    _ => {}
+                }
             }
+            return *wall + passed;
         }
         // Whole milliseconds are what playlists carry; so nothing is lost on the way to another node.
         let ms = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -320,6 +328,27 @@ mod tests {
         assert_eq!(after.media_sequence, before.media_sequence + 1);
         assert_eq!(after.discontinuity_sequence, before.discontinuity_sequence + 1);
         assert_eq!(after.wall_clock, now, "program time is anchored anew");
+    }
+
+    #[test]
+    fn program_time_goes_on_with_the_segments_and_follows_the_wall_clock_slowly() {
+        let mut s = Stamper::new(Origin::default(), WISH);
+        // The first frame comes 1.5 s late, those after it in time.
+        let stamps: Vec<Stamp> = (0..90_000)
+            .filter_map(|i| {
+                let dts = Timestamp::from_millis(i * 40);
+                let late = if i == 0 { 1500 } else { 0 };
+                let now = SystemTime::UNIX_EPOCH + Duration::from_millis((i * 40) as u64 + late);
+                s.next(dts, i % 50 == 0, Reference::Video, now)
+            })
+            .collect();
+        for pair in stamps.windows(2) {
+            let passed = pair[1].wall_clock.duration_since(pair[0].wall_clock).expect("goes on");
+            assert!(passed.abs_diff(pair[1].start.since(pair[0].start)) <= SLEW);
+        }
+        let last = &stamps[stamps.len() - 1];
+        let due = SystemTime::UNIX_EPOCH + last.start.since(Timestamp::ZERO);
+        assert!(last.wall_clock.duration_since(due).is_ok_and(|late| late <= DRIFT));
     }
 
     proptest! {
