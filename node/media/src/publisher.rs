@@ -298,7 +298,7 @@ fn count(stream: &Stream, frame: &Frame, video: bool) {
     let (stats, second) = (stream.stats(), stream.second());
     stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
     stats.frames_in.fetch_add(1, Relaxed);
-    stats.bitrate.add(second, frame.payload.len() as u64 * 8);
+    stats.bytes.add(second, frame.payload.len() as u64);
     if video {
         stats.frame_rate.add(second, 1);
     }

@@ -82,6 +82,38 @@ pub enum Refusal {
     Unavailable(String),
 }
 
+impl Refusal {
+    /// A word for metrics, from a fixed list: see [`REASONS`](Self::REASONS).
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Refusal::UnknownApp(_) => "unknown_app",
+            Refusal::InvalidId(_) => "invalid_id",
+            Refusal::InUse(_) => "in_use",
+            Refusal::NotLive(_) => "not_live",
+            Refusal::NotCreated(_) => "not_created",
+            Refusal::NotAllowed(_) => "not_allowed",
+            Refusal::Disabled(_) => "disabled",
+            Refusal::Stopping => "stopping",
+            Refusal::Limit(_) => "limit",
+            Refusal::Unavailable(_) => "unavailable",
+        }
+    }
+
+    /// All reasons.
+    pub const REASONS: [&'static str; 10] = [
+        "unknown_app",
+        "invalid_id",
+        "in_use",
+        "not_live",
+        "not_created",
+        "not_allowed",
+        "disabled",
+        "stopping",
+        "limit",
+        "unavailable",
+    ];
+}
+
 /// A stream that a viewer may play. Dropping it ends the viewer's session in the counts.
 #[derive(Debug)]
 pub struct Play {

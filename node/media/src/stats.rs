@@ -61,8 +61,8 @@ pub struct StreamStats {
     pub frames_dropped: AtomicU64,
     /// Groups that readers left out because they were too slow.
     pub groups_skipped: AtomicU64,
-    /// Bytes by second.
-    pub bitrate: Meter,
+    /// Media bytes by second.
+    pub bytes: Meter,
     /// Milliseconds of media by second: 1000 when the publisher sends in real time.
     pub media_ms: Meter,
     /// Video frames by second.
