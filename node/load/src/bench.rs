@@ -1,0 +1,72 @@
+//! Sluice next to nginx with its RTMP module: the same load on both in turn, medians over some rounds, one table.
+//!
+//! - [`servers`]: starts and stops them; [`measure`]: what is measured, on a fresh server each time;
+//! - [`table`]: what comes of it.
+
+mod measure;
+mod servers;
+mod table;
+
+use std::fs;
+use std::process::Command;
+
+use crate::cli::Bench;
+use crate::error::Error;
+use measure::{Measurement, Plan};
+use servers::{Kind, Kit};
+use table::Table;
+
+/// Runs all measurements and prints the table.
+pub(crate) fn run(options: &Bench) -> Result<(), Error> {
+    let kit = Kit::new(options)?;
+    let plan = if options.quick { Plan::quick() } else { Plan::full() };
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let wanted = |m: &Measurement| {
+        options.only.is_empty() || options.only.iter().any(|only| m.name().contains(only.as_str()))
+    };
+    let mut table = Table::default();
+    for round in 1..=rounds {
+        for measurement in Measurement::ALL.into_iter().filter(wanted) {
+            if measurement == Measurement::Ingest500 && (round > 1 || options.quick) {
+                continue;
+            }
+            for kind in [Kind::Nginx, Kind::Sluice] {
+                if kind == Kind::Nginx && !measurement.has_nginx() {
+                    continue;
+                }
+                eprintln!("round {round} of {rounds}: {} on {kind:?}", measurement.name());
+                let samples = measurement.run(&kit, kind, &plan)?;
+                table.add(kind, samples);
+            }
+        }
+    }
+    let text = format!("{}\n{table}", heading(rounds, options.quick));
+    print!("{text}");
+    match &options.out {
+        Some(path) => fs::write(path, text).map_err(|e| Error::File(path.clone(), e)),
+        None => Ok(()),
+    }
+}
+
+/// What was measured, where and how.
+fn heading(rounds: u32, quick: bool) -> String {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok().filter(|o| o.status.success());
+        output.map_or("unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+    };
+    let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let info = file("/proc/cpuinfo");
+    let model = info.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "Commit {}, {}; {} x {}, Linux {}; {} {}{}.\n",
+        said("git", &["describe", "--always", "--dirty"]),
+        said("date", &["--utc", "+%Y-%m-%d %H:%M UTC"]),
+        cores,
+        model.trim_start_matches([' ', '\t', ':']),
+        file("/proc/sys/kernel/osrelease").trim(),
+        rounds,
+        if rounds == 1 { "round" } else { "rounds" },
+        if quick { ", quick" } else { "" },
+    )
+}

@@ -1,0 +1,228 @@
+//! The servers that are measured, and the generators that load them: processes of our own, ended when dropped.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::cli::Bench;
+use crate::error::Error;
+use crate::process::{Usage, children, usage};
+use crate::report::Report;
+
+/// Time for a server to start and to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of each of nginx's files, and about those of a segment of the stream that is fetched from Sluice.
+pub(super) const FILE: usize = 256 << 10;
+/// How many files nginx serves.
+pub(super) const FILES: usize = 8;
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Nginx,
+    Sluice,
+}
+
+/// What servers and generators are started from.
+pub(super) struct Kit {
+    node: PathBuf,
+    nginx: PathBuf,
+    /// The stream that is watched: 720p30, 2 Mbit/s, as FLV.
+    pub(super) media: PathBuf,
+    generator: PathBuf,
+}
+
+impl Kit {
+    pub(super) fn new(options: &Bench) -> Result<Self, Error> {
+        let media = options.media.join("720p30.flv");
+        for path in [&options.node, &options.nginx, &media] {
+            fs::metadata(path).map_err(|e| Error::File(path.clone(), e))?;
+        }
+        let node = fs::canonicalize(&options.node)?;
+        Ok(Kit { node, nginx: options.nginx.clone(), media, generator: std::env::current_exe()? })
+    }
+
+    /// Starts a server and waits until it answers.
+    pub(super) fn start(&self, kind: Kind) -> Result<Server, Error> {
+        let folder = tempfile::tempdir()?;
+        let (rtmp, http) = (free_port()?, free_port()?);
+        let mut command = match kind {
+            Kind::Nginx => {
+                for i in 0..FILES {
+                    // What is in them does not matter; that they are not alike does.
+                    let bytes: Vec<u8> = (0..FILE).map(|at| (at * 31 + at / 251 + i) as u8).collect();
+                    fs::write(folder.path().join(format!("{i}.m4s")), bytes)?;
+                }
+                let config = folder.path().join("nginx.conf");
+                fs::write(&config, nginx_config(folder.path(), rtmp, http))?;
+                let mut command = Command::new(&self.nginx);
+                command.arg("-c").arg(config);
+                command
+            }
+            Kind::Sluice => {
+                let mut command = Command::new(&self.node);
+                command.arg("run").current_dir(folder.path());
+                for (key, _) in std::env::vars_os() {
+                    if key.to_string_lossy().starts_with("SLUICE_") {
+                        command.env_remove(key);
+                    }
+                }
+                command
+                    .env("SLUICE_DATA_DIR", folder.path().join("data"))
+                    .env("SLUICE_RTMP_ADDR", format!("127.0.0.1:{rtmp}"))
+                    .env("SLUICE_HTTP_ADDR", format!("127.0.0.1:{http}"))
+                    .env("SLUICE_CLUSTER_ADDR", format!("127.0.0.1:{}", free_port()?))
+                    .env("SLUICE_LOG", "warn");
+                command
+            }
+        };
+        let log = fs::File::create(folder.path().join("log"))?;
+        let started = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        let child = child.map_err(|e| Error::Bench(format!("cannot start {kind:?}: {e}")))?;
+        let path = if kind == Kind::Nginx { "/0.m4s" } else { "/healthz" };
+        let mut server =
+            Server { kind, process: Process(child), folder, rtmp, http, startup: Duration::ZERO };
+        while !answers(http, path) || !accepts(rtmp) {
+            if started.elapsed() > PATIENCE || server.process.0.try_wait()?.is_some() {
+                let log = fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
+                return Err(Error::Bench(format!("{kind:?} does not start: {}", log.trim())));
+            }
+            sleep(Duration::from_millis(1));
+        }
+        server.startup = started.elapsed();
+        Ok(server)
+    }
+
+    /// Runs a generator to its end.
+    pub(super) fn load(&self, arguments: &[&str]) -> Result<Report, Error> {
+        let output = Command::new(&self.generator).args(arguments).arg("--json").output()?;
+        let report: Report = serde_json::from_slice(&output.stdout).map_err(|_| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Error::Bench(format!("sluice-load {}: {}", arguments.join(" "), said.trim()))
+        })?;
+        if report.failed > 0 || report.live < report.clients {
+            let why = report.first_error.as_deref().unwrap_or("no media came");
+            let (command, clients) = (&report.command, report.clients);
+            eprintln!(
+                "  {command}: {} of {clients} clients live, {} failed: {why}",
+                report.live, report.failed
+            );
+        }
+        Ok(report)
+    }
+
+    /// Starts a publisher that goes on until it is dropped.
+    pub(super) fn publish(&self, server: &Server, stream: &Published<'_>) -> Result<Process, Error> {
+        let mut command = Command::new(&self.generator);
+        command.args(["publish", "--duration", "1h", "--url", &server.rtmp_url("bench")]);
+        match stream {
+            Published::File(path) => command.arg("--file").arg(path),
+            Published::Synthetic { kbps } => command.args(["--kbps", &kbps.to_string()]),
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        Ok(Process(child))
+    }
+}
+
+/// What is published.
+pub(super) enum Published<'a> {
+    File(&'a Path),
+    Synthetic { kbps: usize },
+}
+
+/// A server that runs.
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    process: Process,
+    folder: TempDir,
+    rtmp: u16,
+    http: u16,
+    /// From the start of the process to its first answer.
+    pub(super) startup: Duration,
+}
+
+impl Server {
+    /// The processes that do the work.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let own = self.process.0.id();
+        [vec![own], children(own)].concat()
+    }
+
+    pub(super) fn usage(&self) -> Result<Usage, Error> {
+        usage(&self.pids())
+    }
+
+    pub(super) fn rtmp_url(&self, stream: &str) -> String {
+        format!("rtmp://127.0.0.1:{}/LiveApp/{stream}", self.rtmp)
+    }
+
+    pub(super) fn http_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.http)
+    }
+}
+
+/// A process that is asked to end when it is dropped, and made to if it does not.
+pub(super) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn free_port() -> Result<u16, Error> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn accepts(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// Whether a GET is answered with 200.
+fn answers(port: u16, path: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes())?;
+        let mut head = [0; 12];
+        socket.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
+
+/// One worker and live streams, and static files by sendfile over connections that stay open.
+fn nginx_config(folder: &Path, rtmp: u16, http: u16) -> String {
+    let folder = folder.display();
+    // The folder is readable for us alone, and a worker of root's nginx would be somebody else.
+    let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+         {user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
+         pid {folder}/nginx.pid;\nerror_log {folder}/error.log error;\n\
+         events {{ worker_connections 8192; }}\n\
+         rtmp {{ server {{\n  listen 127.0.0.1:{rtmp};\n  access_log off;\n  application LiveApp {{ live on; }}\n}} }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 10000000;\n\
+         \x20 open_file_cache max=64;\n  server {{ listen 127.0.0.1:{http}; root {folder}; }}\n}}\n"
+    )
+}

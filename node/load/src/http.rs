@@ -1,0 +1,141 @@
+//! A client's HTTP/1.1 connection that stays open.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::target::{HttpUrl, resolve};
+
+/// Time for a whole request; a playlist that blocks answers within three target durations.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest body that is kept or counted.
+const MAX_BODY: usize = 64 << 20;
+const MAX_REDIRECTS: usize = 3;
+
+/// The server that connections go to.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) url: HttpUrl,
+    address: SocketAddr,
+    host: HeaderValue,
+}
+
+impl Server {
+    pub(crate) fn parse(text: &str, allow_remote: bool) -> Result<Self, Error> {
+        let url = HttpUrl::parse(text)?;
+        let address = resolve(&url.host, url.port, allow_remote)?;
+        let host = HeaderValue::from_str(&url.authority);
+        let host = host.map_err(|_| Error::Url(text.to_owned(), "its host has odd characters"))?;
+        Ok(Server { url, address, host })
+    }
+}
+
+/// A connection, made when it is first needed and again when the server closed it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    server: Server,
+    sender: Option<SendRequest<Empty<Bytes>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(server: Server) -> Self {
+        Connection { server, sender: None }
+    }
+
+    /// Gets `path` into `body`, which is emptied first, and follows redirects: the path that answered.
+    pub(crate) async fn get(&mut self, path: &str, body: &mut Vec<u8>) -> Result<String, Error> {
+        let mut path = path.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            body.clear();
+            let keep = |chunk: &[u8]| body.extend_from_slice(chunk);
+            let response = timeout(PATIENCE, self.exchange(&path, keep)).await;
+            let (status, location) = response.map_err(|_| Error::Timeout("answer a request", PATIENCE))??;
+            match location {
+                Some(location) if status.is_redirection() => {
+                    path = self.server.url.join(&path, &location)?;
+                }
+                _ if status.is_success() => return Ok(path),
+                _ => return Err(Error::Status(status, path)),
+            }
+        }
+        Err(Error::Status(StatusCode::LOOP_DETECTED, path))
+    }
+
+    /// Gets `path` and only counts its bytes.
+    pub(crate) async fn count(&mut self, path: &str) -> Result<usize, Error> {
+        let mut length = 0;
+        let response = timeout(PATIENCE, self.exchange(path, |chunk| length += chunk.len())).await;
+        let (status, _) = response.map_err(|_| Error::Timeout("answer a request", PATIENCE))??;
+        if status.is_success() { Ok(length) } else { Err(Error::Status(status, path.to_owned())) }
+    }
+
+    async fn exchange(
+        &mut self,
+        path: &str,
+        mut chunk: impl FnMut(&[u8]),
+    ) -> Result<(StatusCode, Option<String>), Error> {
+        let uri: Uri = path.parse().map_err(|_| Error::Path(path.to_owned()))?;
+        let mut response = self.send(&uri).await?;
+        let announced = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let mut length = 0;
+        if announced.is_some_and(|length: usize| length > MAX_BODY) {
+            self.sender = None;
+            return Err(Error::TooLong(path.to_owned(), MAX_BODY));
+        }
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            length += data.len();
+            if length > MAX_BODY {
+                self.sender = None;
+                return Err(Error::TooLong(path.to_owned(), MAX_BODY));
+            }
+            chunk(&data);
+        }
+        let location = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
+        Ok((response.status(), location.map(str::to_owned)))
+    }
+
+    async fn send(&mut self, uri: &Uri) -> Result<Response<Incoming>, Error> {
+        if let Some(sender) = &mut self.sender
+            && sender.ready().await.is_ok()
+        {
+            match sender.send_request(request(&self.server, uri)).await {
+                Ok(response) => return Ok(response),
+                // The server closed a connection that had been idle: that is its right.
+                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let sender = self.sender.insert(connect(self.server.address).await?);
+        Ok(sender.send_request(request(&self.server, uri)).await?)
+    }
+}
+
+fn request(server: &Server, uri: &Uri) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = uri.clone();
+    let headers = request.headers_mut();
+    headers.insert(HOST, server.host.clone());
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sluice-load/", env!("CARGO_PKG_VERSION"))));
+    request
+}
+
+async fn connect(address: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, Error> {
+    let failed = |e| Error::Connect(address.to_string(), e);
+    let socket = timeout(PATIENCE, TcpStream::connect(address)).await;
+    let socket = socket.map_err(|_| Error::Timeout("take the connection", PATIENCE))?.map_err(failed)?;
+    socket.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    // It ends when the sender is dropped or the server closes; whoever waits for an answer learns why.
+    tokio::spawn(connection);
+    Ok(sender)
+}
