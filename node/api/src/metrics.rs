@@ -2,153 +2,164 @@
 //!
 //! Values are read when somebody asks; labels are few and fixed, never a stream id.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{TEXT_FORMAT, TextEncoder};
 use sluice_media::session::Protocol;
-use sluice_store::Timings;
+use sluice_store::{Timings, TimingsSnapshot};
 
 use crate::machine::{self, CpuTimes, Memory};
+use crate::reply::Failed;
 use crate::state::{ApiState, millis};
 
-pub(crate) async fn metrics(State(state): State<Arc<ApiState>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render(&state)).into_response()
+pub(crate) async fn metrics(State(state): State<Arc<ApiState>>) -> Result<Response, Failed> {
+    let text = TextEncoder::new()
+        .encode_to_string(&families(&state).0)
+        .map_err(|e| Failed::internal(format!("the metrics cannot be written: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
 }
 
-/// Builds the text.
-#[derive(Debug, Default)]
-struct Exposition(String);
+/// A label and its value.
+type Label = (&'static str, String);
+
+/// The metrics as they are at this moment.
+#[derive(Default)]
+struct Exposition(Vec<MetricFamily>);
 
 impl Exposition {
-    /// One metric with its samples: labels, written out, and a value each.
-    fn add(&mut self, kind: &str, name: &str, help: &str, samples: &[(String, f64)]) {
-        self.head(kind, name, help);
-        for (labels, value) in samples {
-            self.line(name, labels, *value);
-        }
+    fn counter(&mut self, name: &str, help: &str, samples: Vec<(Vec<Label>, f64)>) {
+        self.family(name, help, MetricType::COUNTER, samples, |metric, value| {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        });
     }
 
-    fn one(&mut self, kind: &str, name: &str, help: &str, value: f64) {
-        self.add(kind, name, help, &[(String::new(), value)]);
+    fn gauge(&mut self, name: &str, help: &str, samples: Vec<(Vec<Label>, f64)>) {
+        self.family(name, help, MetricType::GAUGE, samples, |metric, value| {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        });
     }
 
-    fn head(&mut self, kind: &str, name: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "# HELP sluice_{name} {help}\n# TYPE sluice_{name} {kind}");
+    fn histogram(&mut self, name: &str, help: &str, times: &TimingsSnapshot) {
+        self.family(name, help, MetricType::HISTOGRAM, vec![(vec![], 0.0)], |metric, _| {
+            let buckets = Timings::BOUNDS.iter().zip(&times.cumulative).map(|(bound, n)| {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*bound);
+                bucket.set_cumulative_count(*n);
+                bucket
+            });
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(buckets.collect());
+            histogram.set_sample_count(times.count);
+            histogram.set_sample_sum(times.sum.as_secs_f64());
+            metric.set_histogram(histogram);
+        });
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: f64) {
-        let _ = if labels.is_empty() {
-            writeln!(self.0, "sluice_{name} {value}")
-        } else {
-            writeln!(self.0, "sluice_{name}{{{labels}}} {value}")
-        };
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        samples: Vec<(Vec<Label>, f64)>,
+        set: impl Fn(&mut Metric, f64),
+    ) {
+        let metrics = samples.into_iter().map(|(labels, value)| {
+            let mut metric = Metric::from_label(labels.into_iter().map(pair).collect());
+            set(&mut metric, value);
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name(format!("sluice_{name}"));
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics.collect());
+        self.0.push(family);
     }
 }
 
-fn label(name: &str, value: &str) -> String {
-    format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+fn pair((name, value): Label) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
 }
 
-fn render(state: &ApiState) -> String {
+/// The one sample of a metric without labels.
+fn one(value: f64) -> Vec<(Vec<Label>, f64)> {
+    vec![(vec![], value)]
+}
+
+/// A sample for each value of a label.
+fn by(label: &'static str, values: Vec<(&'static str, u64)>) -> Vec<(Vec<Label>, f64)> {
+    values.into_iter().map(|(value, n)| (vec![(label, value.to_owned())], n as f64)).collect()
+}
+
+fn families(state: &ApiState) -> Exposition {
     let mut out = Exposition::default();
-    let version =
-        [label("version", env!("CARGO_PKG_VERSION")), label("build", &state.settings.build)].join(",");
-    out.add("gauge", "build_info", "The version that runs, as labels.", &[(version, 1.0)]);
+    let build =
+        vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("build", state.settings.build.clone())];
+    out.gauge("build_info", "The version that runs, as labels.", vec![(build, 1.0)]);
     streams(&mut out, state);
     network(&mut out, state);
     store(&mut out, state);
     process(&mut out, state);
-    out.0
+    out
 }
 
 fn streams(out: &mut Exposition, state: &ApiState) {
     let streams = state.hub.streams();
     let live: Vec<_> = streams.iter().filter(|s| !s.is_ended()).collect();
-    out.one("gauge", "streams", "Live streams.", live.len() as f64);
-    let broken = live.iter().filter(|s| s.is_interrupted()).count();
-    out.one(
-        "gauge",
-        "streams_interrupted",
-        "Live streams whose publisher's connection is broken.",
-        broken as f64,
-    );
-    let viewers = |p: Protocol| live.iter().map(|s| s.stats().viewers(p)).sum::<u64>() as f64;
-    out.add(
-        "gauge",
-        "viewers",
-        "Viewers now.",
-        &[
-            (label("protocol", "hls"), viewers(Protocol::Hls)),
-            (label("protocol", "rtmp"), viewers(Protocol::Rtmp)),
-        ],
-    );
+    out.gauge("streams", "Live streams.", one(live.len() as f64));
+    let broken = live.iter().filter(|s| s.is_interrupted()).count() as f64;
+    out.gauge("streams_interrupted", "Live streams whose publisher's connection is broken.", one(broken));
+    let viewers = |p: Protocol| (p.name(), live.iter().map(|s| s.stats().viewers(p)).sum::<u64>());
+    let viewers = vec![viewers(Protocol::Hls), viewers(Protocol::Rtmp)];
+    out.gauge("viewers", "Viewers now.", by("protocol", viewers));
     let kept: u64 = live.iter().map(|s| s.bytes()).sum();
-    out.one("gauge", "media_kept_bytes", "Payload bytes kept for readers.", kept as f64);
+    out.gauge("media_kept_bytes", "Payload bytes kept for readers.", one(kept as f64));
     let t = state.sampler.totals(&streams);
-    out.one("counter", "streams_started_total", "Streams that went live.", t.streams as f64);
-    out.one("counter", "media_in_bytes_total", "Payload bytes received from publishers.", t.bytes_in as f64);
-    out.one("counter", "frames_in_total", "Frames received from publishers.", t.frames_in as f64);
-    out.one(
-        "counter",
-        "frames_dropped_total",
-        "Received frames that could not be used.",
-        t.frames_dropped as f64,
-    );
+    out.counter("streams_started_total", "Streams that went live.", one(t.streams as f64));
+    out.counter("media_in_bytes_total", "Payload bytes received from publishers.", one(t.bytes_in as f64));
+    out.counter("frames_in_total", "Frames received from publishers.", one(t.frames_in as f64));
+    let dropped = one(t.frames_dropped as f64);
+    out.counter("frames_dropped_total", "Received frames that could not be used.", dropped);
     let skipped = "Groups that readers left out because they were too slow.";
-    out.one("counter", "groups_skipped_total", skipped, t.groups_skipped as f64);
+    out.counter("groups_skipped_total", skipped, one(t.groups_skipped as f64));
 }
 
 fn network(out: &mut Exposition, state: &ApiState) {
     let traffic = state.node.traffic();
-    out.one("counter", "received_bytes_total", "Bytes received on all ports.", traffic.bytes_in as f64);
-    out.one("counter", "sent_bytes_total", "Bytes sent on all ports.", traffic.bytes_out as f64);
-    let labelled = |name: &str, values: Vec<(&'static str, u64)>| -> Vec<(String, f64)> {
-        values.into_iter().map(|(value, n)| (label(name, value), n as f64)).collect()
-    };
-    out.add("gauge", "connections", "Open connections.", &labelled("port", state.node.connections()));
-    let refused = labelled("reason", state.node.refusals());
-    out.add("counter", "publishers_refused_total", "Publishers that were refused.", &refused);
+    out.counter("received_bytes_total", "Bytes received on all ports.", one(traffic.bytes_in as f64));
+    out.counter("sent_bytes_total", "Bytes sent on all ports.", one(traffic.bytes_out as f64));
+    out.gauge("connections", "Open connections.", by("port", state.node.connections()));
+    let refused = by("reason", state.node.refusals());
+    out.counter("publishers_refused_total", "Publishers that were refused.", refused);
 }
 
 fn store(out: &mut Exposition, state: &ApiState) {
     let times = state.store.timings().snapshot();
-    let name = "store_call_seconds";
-    out.head("histogram", name, "How long calls to the store took, waiting included.");
-    for (bound, n) in Timings::BOUNDS.iter().zip(&times.cumulative) {
-        out.line("store_call_seconds_bucket", &label("le", &bound.to_string()), *n as f64);
-    }
-    out.line("store_call_seconds_bucket", &label("le", "+Inf"), times.count as f64);
-    out.line("store_call_seconds_sum", "", times.sum.as_secs_f64());
-    out.line("store_call_seconds_count", "", times.count as f64);
-    out.one("counter", "store_failures_total", "Calls that the store could not do.", times.failed as f64);
+    out.histogram("store_call_seconds", "How long calls to the store took, waiting included.", &times);
+    let failed = one(times.failed as f64);
+    out.counter("store_failures_total", "Calls that the store could not do.", failed);
 }
 
 fn process(out: &mut Exposition, state: &ApiState) {
     let memory = Memory::read();
     let cpu = CpuTimes::read().process as f64 / 100.0;
-    out.one("counter", "process_cpu_seconds_total", "Processor time used, user and system.", cpu);
-    let resident = memory.resident as f64;
-    out.one("gauge", "process_resident_memory_bytes", "Resident memory of the process.", resident);
-    let size = memory.virtual_size as f64;
-    out.one("gauge", "process_virtual_memory_bytes", "Virtual memory of the process.", size);
-    out.one("gauge", "process_open_fds", "Open file descriptors.", machine::open_files() as f64);
+    out.counter("process_cpu_seconds_total", "Processor time used, user and system.", one(cpu));
+    let resident = one(memory.resident as f64);
+    out.gauge("process_resident_memory_bytes", "Resident memory of the process.", resident);
+    let size = one(memory.virtual_size as f64);
+    out.gauge("process_virtual_memory_bytes", "Virtual memory of the process.", size);
+    out.gauge("process_open_fds", "Open file descriptors.", one(machine::open_files() as f64));
     let start = millis(state.started.1) as f64 / 1000.0;
-    out.one("gauge", "process_start_time_seconds", "When the process started, since the epoch.", start);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_format() {
-        let mut out = Exposition::default();
-        out.add("gauge", "x", "An x.", &[(label("a", "b\"\\"), 1.5), (String::new(), 12_345_678_901_234.0)]);
-        let text = "# HELP sluice_x An x.\n# TYPE sluice_x gauge\nsluice_x{a=\"b\\\"\\\\\"} 1.5\nsluice_x 12345678901234\n";
-        assert_eq!(out.0, text);
-    }
+    out.gauge("process_start_time_seconds", "When the process started, since the epoch.", one(start));
 }

@@ -70,6 +70,10 @@ impl Failed {
         Failed(StatusCode::BAD_REQUEST, message.into())
     }
 
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Failed(StatusCode::INTERNAL_SERVER_ERROR, message.into())
+    }
+
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Failed(StatusCode::NOT_FOUND, message.into())
     }
