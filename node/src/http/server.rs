@@ -173,7 +173,7 @@ fn admit<H: Handler>(
     let connection = Connection { shared: shared.clone(), activity, addr, place };
     match tls {
         None => {
-            tokio::spawn(connection.plain(io));
+            tokio::spawn(connection.http1(io, false));
         }
         Some(tls) => {
             let tls = tls.clone();
@@ -201,10 +201,6 @@ struct Connection<H> {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn plain(self, io: Watched) {
-        self.http1(io, false).await;
-    }
-
     async fn http1<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, tls: bool) {
         let Self { shared, activity, addr, place } = self;
         let peer = Peer { addr, tls };
@@ -220,10 +216,12 @@ impl<H: Handler> Connection<H> {
                 }
             })
         };
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_buf_size(shared.limits.header_size)
-            .serve_connection(TokioIo::new(io), service);
+        let connection = pin!(
+            http1::Builder::new()
+                .header_read_timeout(None)
+                .max_buf_size(shared.limits.header_size)
+                .serve_connection(TokioIo::new(io), service)
+        );
         drive(connection, &shared, &activity, addr).await;
         drop(place);
     }
@@ -247,14 +245,16 @@ impl<H: Handler> Connection<H> {
             })
         };
         let header_size = u32::try_from(shared.limits.header_size).unwrap_or(u32::MAX);
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(shared.limits.http2_requests)
-            .max_header_list_size(header_size)
-            .max_send_buf_size(256 << 10)
-            .keep_alive_interval(HTTP2_PING)
-            .keep_alive_timeout(shared.limits.timeouts.write)
-            .serve_connection(TokioIo::new(io), service);
+        let connection = pin!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(shared.limits.http2_requests)
+                .max_header_list_size(header_size)
+                .max_send_buf_size(256 << 10)
+                .keep_alive_interval(HTTP2_PING)
+                .keep_alive_timeout(shared.limits.timeouts.write)
+                .serve_connection(TokioIo::new(io), service)
+        );
         drive(connection, &shared, &activity, addr).await;
         drop(place);
     }
@@ -305,9 +305,13 @@ where
 }
 
 /// Runs a connection to its end, or to the end of one of its times.
-async fn drive<H>(connection: impl Graceful, shared: &Shared<H>, activity: &Activity, addr: SocketAddr) {
+async fn drive<H>(
+    mut connection: Pin<&mut impl Graceful>,
+    shared: &Shared<H>,
+    activity: &Activity,
+    addr: SocketAddr,
+) {
     let timeouts = &shared.limits.timeouts;
-    let mut connection = pin!(connection);
     let mut look = pin!(tokio::time::sleep(timeouts.header.min(timeouts.write) / 2));
     let mut asked = false;
     poll_fn(|cx| {
