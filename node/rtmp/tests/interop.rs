@@ -73,11 +73,15 @@ async fn play(url: &str, seconds: u32) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffmpeg_publishes_and_ffmpeg_plays() {
     let run = start(known_apps());
-    let mut publisher = publish(&run.url("cam"), 8);
+    let mut publisher = publish(&run.url("cam"), 14);
     let want = (Some((VideoCodec::H264, 320, 180)), Some((AudioCodec::Aac, 48_000)));
     assert_eq!(codecs(&tracks(&run, "cam", 2).await), want);
     let (video, audio) = play(&run.url("cam"), 3).await;
     assert!(video >= 60 && audio >= 110, "{video} pictures and {audio} sounds in 3 s");
+    let show = format!("-v error -show_entries stream=codec_type -of csv=p=0 {}", run.url("cam"));
+    let output = timeout(Duration::from_secs(20), program("ffprobe", &show).output()).await.unwrap().unwrap();
+    let streams = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(streams.split_whitespace().collect::<Vec<_>>(), ["video", "audio"]);
     // Decoded as a whole: no error may be printed.
     let decode = format!("-i {} -t 2 -f null -", run.url("cam"));
     let output = timeout(Duration::from_secs(20), ffmpeg(&decode).output()).await.unwrap().unwrap();

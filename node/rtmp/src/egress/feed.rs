@@ -248,7 +248,8 @@ impl Writer {
         let mut out = BytesMut::new();
         let mut body = BytesMut::new();
         on_metadata(&configs, &self.said).iter().for_each(|v| v.encode(&mut body));
-        write(&mut out, DATA_CSID, kind::DATA, start, &[&body]);
+        // At time 0 whenever it is: FFmpeg takes metadata at another time for subtitles.
+        write(&mut out, DATA_CSID, kind::DATA, Timestamp::ZERO, &[&body]);
         configs.iter().for_each(|c| sequence_header(&mut out, c, start));
         let changed = changed && self.group_start.is_some();
         self.ring.begin(Head { start, independent, prologue: out.freeze(), changed });

@@ -373,8 +373,6 @@ impl Server {
         self.status(stream_id, "status", "NetStream.Play.Reset", &reset, &name);
         let start = format!("Started playing {name}.");
         self.status(stream_id, "status", "NetStream.Play.Start", &start, &name);
-        let access = ["|RtmpSampleAccess".into(), Value::Boolean(true), Value::Boolean(true)];
-        self.writer.data(&mut self.output, STREAM_ID, 0, &access);
     }
 
     /// The player does not get the stream. `code` is `NetStream.Play.StreamNotFound` or

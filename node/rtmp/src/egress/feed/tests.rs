@@ -98,7 +98,7 @@ async fn newcomers_get_headers_with_the_time_of_their_first_frame() {
     let feed = feeds.join(&stream);
     assert!(Arc::ptr_eq(&feed, &feeds.join(&stream)), "one feed for all players");
     let want = [
-        "80 metadata",
+        "0 metadata",
         "80 video config 66",
         "80 audio config",
         "80 key 2",
@@ -138,7 +138,7 @@ async fn a_new_configuration_goes_to_those_who_are_there() {
         cursor.advance();
     }
     assert_eq!(changed, [true, false], "once");
-    assert_eq!(played(&feed).await, ["120 metadata", "120 video config 100", "120 key 3"]);
+    assert_eq!(played(&feed).await, ["0 metadata", "120 video config 100", "120 key 3"]);
 }
 
 #[tokio::test]

@@ -146,7 +146,6 @@ fn ffmpeg_plays() {
         "StreamBegin(1)",
         "onStatus NetStream.Play.Reset",
         "onStatus NetStream.Play.Start",
-        "|RtmpSampleAccess",
     ];
     assert_eq!(p.turn(), want);
     p.send(1, "pause", 0.0, Value::Null, vec![Value::Boolean(true), 0.0.into()]);
