@@ -2,27 +2,16 @@
 //! Within a segment the frames are laid on the grid that they were taken from, so that a player hears no
 //! seams; each segment starts at its true time, so nothing adds up and any node lays the same grid.
 
-use sluice_media::AudioCodec;
-
 /// Lays the frames of one audio track on their grid, in ticks of the sample rate.
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
-    lengths: &'static [i64],
     tolerance: i64,
     at: Option<i64>,
 }
 
 impl Grid {
-    pub(crate) fn new(codec: AudioCodec, timescale: u32) -> Self {
-        Grid {
-            lengths: match codec {
-                AudioCodec::Aac => &[1024, 2048, 960, 1920],
-                AudioCodec::Opus => &[960, 1920, 2880, 480, 240, 120],
-                AudioCodec::Mp3 => &[1152, 576],
-            },
-            tolerance: i64::from(timescale) / 500,
-            at: None,
-        }
+    pub(crate) fn new(timescale: u32) -> Self {
+        Grid { tolerance: i64::from(timescale) / 500, at: None }
     }
 
     /// A segment begins: its first frame keeps its own time.
@@ -30,11 +19,12 @@ impl Grid {
         self.at = None;
     }
 
-    /// The place of a frame at `start` and its duration, the next one of the segment being at `next`.
-    pub(crate) fn place(&mut self, start: i64, next: i64) -> (i64, i64) {
+    /// The place of a frame at `start` and its duration, the next one of the segment being at `next`. `samples`
+    /// is how many it decodes to, if that is known.
+    pub(crate) fn place(&mut self, start: i64, next: i64, samples: Option<u32>) -> (i64, i64) {
         let at = self.at.unwrap_or(start);
-        let fits = |n: &&i64| (at + **n - next).abs() <= self.tolerance;
-        let duration = self.lengths.iter().find(fits).copied().unwrap_or((next - at).max(0));
+        let fits = |n: &i64| (at + n - next).abs() <= self.tolerance;
+        let duration = samples.map(i64::from).filter(fits).unwrap_or((next - at).max(0));
         self.at = Some(at + duration);
         (at, duration)
     }
@@ -52,10 +42,10 @@ mod tests {
 
     #[test]
     fn rounded_times_are_laid_on_the_grid() {
-        let mut g = Grid::new(AudioCodec::Aac, 44_100);
+        let mut g = Grid::new(44_100);
         let ms = |i: i64| (i as f64 * 1024.0 / 44.1).round() as i64 * 441 / 10;
         for i in 10..90 {
-            let (_, d) = g.place(ms(i), ms(i + 1));
+            let (_, d) = g.place(ms(i), ms(i + 1), Some(1024));
             assert_eq!(d, 1024, "frame {i}");
         }
         let (at, d) = g.last(ms(90), ms(91));
@@ -64,9 +54,9 @@ mod tests {
 
     #[test]
     fn a_hole_is_kept() {
-        let mut g = Grid::new(AudioCodec::Aac, 48_000);
-        assert_eq!(g.place(0, 1024), (0, 1024));
-        assert_eq!(g.place(1024, 9000), (1024, 7976));
-        assert_eq!(g.place(9000, 10_024), (9000, 1024));
+        let mut g = Grid::new(48_000);
+        assert_eq!(g.place(0, 1024, Some(1024)), (0, 1024));
+        assert_eq!(g.place(1024, 9000, Some(1024)), (1024, 7976));
+        assert_eq!(g.place(9000, 10_024, Some(1024)), (9000, 1024));
     }
 }

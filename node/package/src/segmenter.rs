@@ -187,7 +187,7 @@ impl Segmenter {
         let (ticks, until) = (frame.dts.to_ticks(scale), end.to_ticks(scale));
         let (at, duration) = match &mut self.grid {
             Some(grid) if last => grid.last(ticks, until),
-            Some(grid) => grid.place(ticks, until),
+            Some(grid) => grid.place(ticks, until, samples(&init.config, &frame.payload)),
             None => (ticks, until - ticks),
         };
         self.last_duration = end - frame.dts;
@@ -226,10 +226,7 @@ impl Segmenter {
             Some(init) if init.config == head.config => init.clone(),
             _ => Arc::new(Init::new(head.config.clone())),
         };
-        self.grid = match &*head.config {
-            TrackConfig::Audio(a) => Some(Grid::new(a.codec, fmp4::timescale(&head.config))),
-            TrackConfig::Video(_) => None,
-        };
+        self.grid = (!head.config.is_video()).then(|| Grid::new(fmp4::timescale(&head.config)));
         self.init = Some(init.clone());
         self.segment = Some((stamp.media_sequence, stamp.discontinuity_sequence, first.dts));
         self.parts = 0;
@@ -269,5 +266,12 @@ impl Segmenter {
         }));
         self.parts += 1;
         self.part.clear();
+    }
+}
+
+fn samples(config: &TrackConfig, payload: &[u8]) -> Option<u32> {
+    match config {
+        TrackConfig::Audio(a) => a.samples_per_frame(payload),
+        TrackConfig::Video(_) => None,
     }
 }

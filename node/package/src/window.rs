@@ -334,3 +334,121 @@ impl Window {
         (n > 1 && d > 0).then(|| n as f64 * 1e6 / d as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PART: Duration = Duration::from_millis(200);
+
+    fn opening(msn: u64, disc: u64, start: i64) -> Output {
+        Output::Open(Opening {
+            media_sequence: msn,
+            discontinuity_sequence: disc,
+            start: Timestamp::from_millis(start),
+            wall_clock: SystemTime::UNIX_EPOCH,
+            independent: true,
+            init: None,
+        })
+    }
+
+    fn part() -> Output {
+        let bytes = Bytes::from_static(b"part");
+        Output::Part(Part { duration: 200_000, independent: true, frames: 6, bytes })
+    }
+
+    /// Segments 10 and 11 of five parts, and two parts of 12.
+    fn window() -> Window {
+        let mut w = Window::new(3, PlaylistType::Sliding, Duration::from_secs(1));
+        for msn in 10..13 {
+            w.apply(opening(msn, 0, msn as i64 * 1000));
+            (0..if msn == 12 { 2 } else { 5 }).for_each(|_| w.apply(part()));
+            if msn < 12 {
+                w.apply(Output::Close);
+            }
+        }
+        w
+    }
+
+    #[test]
+    fn reloads() {
+        let w = window();
+        for (msn, part, verdict) in [
+            (3, None, Verdict::Ready),
+            (11, None, Verdict::Ready),
+            (12, None, Verdict::Wait),
+            (13, None, Verdict::Wait),
+            (14, None, Verdict::Wait),
+            (15, None, Verdict::TooFar),
+            (3, Some(99), Verdict::Ready),
+            (10, Some(5), Verdict::Ready),
+            (11, Some(4), Verdict::Ready),
+            // The part after the last of 11 is 12.0, which is there.
+            (11, Some(5), Verdict::Ready),
+            (12, Some(1), Verdict::Ready),
+            (12, Some(2), Verdict::Wait),
+            (12, Some(16), Verdict::Wait),
+            (12, Some(17), Verdict::TooFar),
+            (13, Some(0), Verdict::Wait),
+        ] {
+            assert_eq!(w.reload(msn, part, PART), verdict, "{msn} {part:?}");
+        }
+        let mut w = window();
+        w.apply(Output::Close);
+        // Now it is 13.0, of which nothing is there yet.
+        assert_eq!(w.reload(12, Some(1), PART), Verdict::Ready);
+        assert_eq!(w.reload(12, Some(2), PART), Verdict::Wait);
+        assert_eq!(w.reload(12, Some(9), PART), Verdict::Wait);
+        assert_eq!(w.next(), Some(Place { media_sequence: 13, part: 0 }));
+        w.apply(opening(13, 0, 13_000));
+        assert_eq!(w.reload(12, Some(2), PART), Verdict::Wait);
+        w.apply(part());
+        assert_eq!(w.reload(12, Some(2), PART), Verdict::Ready);
+        w.end();
+        assert_eq!(w.reload(99, Some(2), PART), Verdict::Ready, "there is nothing to wait for");
+    }
+
+    #[test]
+    fn a_list_slides_and_keeps_what_it_named() {
+        let mut w = window();
+        for msn in 13..40 {
+            w.apply(opening(msn, 0, msn as i64 * 1000));
+            w.apply(part());
+            w.apply(Output::Close);
+        }
+        let listed: Vec<u64> = w.listed().map(|s| s.media_sequence).collect();
+        assert_eq!(listed, [37, 38, 39]);
+        assert!(w.segment(33).is_some() && w.segment(32).is_none());
+        assert_eq!(w.part(Place { media_sequence: 39, part: 0 }).map(|p| p.bytes.len()), Some(4));
+        assert_eq!(w.bytes, 7 * 4);
+    }
+
+    #[test]
+    fn missing_numbers_are_gaps_and_many_of_them_a_new_list() {
+        let mut w = window();
+        w.apply(opening(15, 0, 16_000));
+        w.apply(part());
+        w.apply(Output::Close);
+        let gaps: Vec<(u64, bool)> = w.listed().map(|s| (s.media_sequence, s.gap)).collect();
+        assert_eq!(gaps, [(13, true), (14, true), (15, false)]);
+        assert!(w.segment(13).is_none());
+        for (msn, disc) in [(500, 1), (3, 2)] {
+            w.apply(opening(msn, disc, 0));
+            w.apply(part());
+            w.apply(Output::Close);
+            let listed: Vec<u64> = w.listed().map(|s| s.media_sequence).collect();
+            assert_eq!(listed, [msn]);
+        }
+    }
+
+    #[test]
+    fn an_event_keeps_everything() {
+        let mut w = Window::new(3, PlaylistType::Event, Duration::from_secs(1));
+        for msn in 0..50 {
+            w.apply(opening(msn, 0, msn as i64 * 1000));
+            w.apply(part());
+            w.apply(Output::Close);
+        }
+        assert_eq!((w.listed().len(), w.is_event()), (50, true));
+    }
+}

@@ -4,9 +4,11 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use bytes::Bytes;
 use common::{END, Media, Site, av, ffprobe, site, write_all};
-use sluice_media::Timestamp;
+use sluice_media::{AudioConfig, Frame, Timestamp, TrackConfig, VideoConfig};
 use sluice_package::{HlsSettings, SegmentType};
 
 /// Publishes the media whole, ends the stream, and has ffprobe read all packets of the playlist over HTTP:
@@ -91,4 +93,76 @@ async fn ts_h264_with_b_frames_and_aac() {
     let media = av(5, "30", "", AAC);
     let (times, _) = probe(&site(ts), &media).await;
     assert_eq!(times["aac"].len(), media.frames.len());
+}
+
+/// Four seconds of a codec that FLV does not carry here, with keyframes each second.
+fn fragmented(
+    input: &str,
+    encoder: &str,
+    record: &[u8; 4],
+    step: Duration,
+    every: usize,
+) -> (Bytes, Vec<Frame>) {
+    let mut args = vec!["-f", "lavfi", "-i", input, "-t", "4"];
+    args.extend(encoder.split_whitespace());
+    args.extend(["-movflags", "frag_every_frame+delay_moov+default_base_moof", "-f", "mp4"]);
+    common::fragments(&common::ffmpeg(&args), record, step, every)
+}
+
+fn one(config: TrackConfig, frames: Vec<Frame>) -> Media {
+    Media { tracks: vec![config], frames: frames.into_iter().map(|f| (0, f)).collect() }
+}
+
+const PICTURE: &str = "testsrc2=size=320x180:rate=25";
+const STEP: Duration = Duration::from_millis(40);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_hevc() {
+    let encoder = "-c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params bframes=0:keyint=25:min-keyint=25:scenecut=0:log-level=none";
+    let (record, frames) = fragmented(PICTURE, encoder, b"hvcC", STEP, 25);
+    let media = one(TrackConfig::Video(VideoConfig::hevc(record).unwrap()), frames);
+    plays(HlsSettings::default(), media.clone(), &["hevc"]).await;
+    let ts = HlsSettings { segment_type: SegmentType::MpegTs, ..HlsSettings::default() };
+    plays(ts, media, &["hevc"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_av1() {
+    let encoder = "-c:v libaom-av1 -cpu-used 8 -usage realtime -g 25 -keyint_min 25";
+    let (record, frames) = fragmented(PICTURE, encoder, b"av1C", STEP, 25);
+    plays(
+        HlsSettings::default(),
+        one(TrackConfig::Video(VideoConfig::av1(record).unwrap()), frames),
+        &["av1"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_vp9_and_vp8() {
+    let encoder = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -keyint_min 25 -lag-in-frames 0";
+    let (record, frames) = fragmented(PICTURE, encoder, b"vpcC", STEP, 25);
+    // In the hub the record has no version and flags.
+    let config = VideoConfig::vp9(record.slice(4..)).unwrap();
+    plays(HlsSettings::default(), one(TrackConfig::Video(config), frames), &["vp9"]).await;
+    let mut args = vec!["-f", "lavfi", "-i", PICTURE, "-t", "4"];
+    args.extend("-c:v libvpx -deadline realtime -cpu-used 8 -g 25 -keyint_min 25 -f ivf".split(' '));
+    let frames = common::ivf(&common::ffmpeg(&args), STEP, 25);
+    let config = VideoConfig::vp8(320, 180).unwrap();
+    plays(HlsSettings::default(), one(TrackConfig::Video(config), frames), &["vp8"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fmp4_opus_and_its_refusal_in_ts() {
+    let tone = "sine=frequency=440:sample_rate=48000";
+    let (record, frames) = fragmented(tone, "-c:a libopus -b:a 64k", b"dOps", Duration::from_millis(20), 1);
+    let media = one(TrackConfig::Audio(AudioConfig::opus(record).unwrap()), frames);
+    plays(HlsSettings::default(), media.clone(), &["opus"]).await;
+
+    let site = site(HlsSettings { segment_type: SegmentType::MpegTs, ..HlsSettings::default() });
+    let mut publisher = site.publish("cam1", &media);
+    write_all(&mut publisher, &media, Timestamp::ZERO, END);
+    let r = site.get("/LiveApp/streams/cam1.m3u8").await;
+    assert_eq!(r.status(), 404);
+    assert!(common::text(&r).contains("hlsSegmentType"), "{}", common::text(&r));
 }

@@ -226,3 +226,36 @@ pub fn ffprobe(args: &[&str], input: &str) -> (String, String) {
     let out = out.expect("ffprobe runs (Debian package ffmpeg)");
     (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
 }
+
+/// One track without reordering, as ffmpeg writes it with every frame a fragment of MP4: the name of the box with
+/// the configuration and its body, and the frames. `step` is the time from frame to frame.
+pub fn fragments(data: &[u8], record: &[u8; 4], step: Duration, every: usize) -> (Bytes, Vec<Frame>) {
+    let at = data.windows(4).position(|w| w == record).unwrap();
+    let size = u32::from_be_bytes(data[at - 4..at].try_into().unwrap()) as usize;
+    let body = Bytes::copy_from_slice(&data[at + 4..at - 4 + size]);
+    let (mut i, mut frames) = (0, Vec::new());
+    while i + 8 <= data.len() {
+        let size = u32::from_be_bytes(data[i..i + 4].try_into().unwrap()) as usize;
+        if &data[i + 4..i + 8] == b"mdat" {
+            let t = Timestamp::ZERO + step * frames.len() as u32;
+            let keyframe = frames.len() % every == 0;
+            let payload = Bytes::copy_from_slice(&data[i + 8..i + size]);
+            frames.push(Frame { dts: t, pts: t, keyframe, payload });
+        }
+        i += size;
+    }
+    (body, frames)
+}
+
+/// One video track in an IVF file.
+pub fn ivf(data: &[u8], step: Duration, every: usize) -> Vec<Frame> {
+    let (mut i, mut frames) = (32, Vec::new());
+    while i + 12 <= data.len() {
+        let size = u32::from_le_bytes(data[i..i + 4].try_into().unwrap()) as usize;
+        let t = Timestamp::ZERO + step * frames.len() as u32;
+        let payload = Bytes::copy_from_slice(&data[i + 12..i + 12 + size]);
+        frames.push(Frame { dts: t, pts: t, keyframe: frames.len() % every == 0, payload });
+        i += 12 + size;
+    }
+    frames
+}
