@@ -17,8 +17,8 @@ build: ## Build target/release/sluice-node and sluice-load
 test: ## All tests: format, lints, licences, unit, integration, web pages, fuzz (short), browser
 	@scripts/test.sh
 
-bench: ## Measure against nginx-rtmp on this machine
-	@scripts/setup.sh bench
+bench: ## Measure against nginx-rtmp on this machine; ARGS=--quick for a short run
+	@scripts/setup.sh build
 	@bench/run $(ARGS)
 
 fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for one

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what is needed to build (`setup.sh build`), to test (`setup.sh test`) or to measure (`setup.sh bench`).
+# Installs what is needed to build (`setup.sh build`) or to test (`setup.sh test`).
 # Does nothing, quickly, when all is there.
 . "$(dirname "$0")/lib.sh"
 
@@ -72,18 +72,8 @@ modules() {
   touch "$stamp"
 }
 
-setup_bench() {
-  setup_build
-  local had_nginx=1
-  command -v nginx >/dev/null || had_nginx=
-  packages ffmpeg nginx libnginx-mod-rtmp
-  # Debian starts nginx at once; the benchmark runs one of its own.
-  if [ -z "$had_nginx" ] && [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then systemctl disable -q --now nginx; fi
-}
-
 case ${1:-build} in
   build) setup_build ;;
   test) setup_test ;;
-  bench) setup_bench ;;
-  *) die "usage: setup.sh build|test|bench" ;;
+  *) die "usage: setup.sh build|test" ;;
 esac
