@@ -21,6 +21,11 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # at_least WANTED HAVE: compares versions
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
+cargo_version() { cargo --version 2>/dev/null | cut -d ' ' -f 2; }
+
+# An older default toolchain stays what it is; here a newer one is used.
+if command -v rustup >/dev/null && ! at_least "$RUST" "$(cargo_version)"; then export RUSTUP_TOOLCHAIN=$RUST; fi
+
 # packages NAME...: installs the Debian packages that are missing
 packages() {
   local missing=() name

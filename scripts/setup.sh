@@ -10,9 +10,7 @@ setup_build() {
 }
 
 setup_rust() {
-  local have
-  have=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || have=0
-  at_least "$RUST" "${have:-0}" && return 0
+  at_least "$RUST" "$(cargo_version)" && return 0
   if ! command -v rustup >/dev/null; then
     say "installing Rust $RUST with rustup"
     local target base file
@@ -29,7 +27,6 @@ setup_rust() {
   else
     say "installing Rust $RUST"
     rustup toolchain install "$RUST" --profile minimal -c clippy -c rustfmt
-    rustup default "$RUST"
   fi
 }
 

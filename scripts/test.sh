@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 PASSED=0 FAILED=0 BROKEN=()
-export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never CI=1
+export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never NO_COLOR=1 CI=1
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT
 
