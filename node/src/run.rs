@@ -20,7 +20,7 @@ use crate::config::{Config, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
-use crate::streams::{Bounds, Door, Streams, unix_ms};
+use crate::streams::{Bounds, Door, Me, Streams, unix_ms};
 use crate::{lifecycle, listen, logging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
@@ -90,13 +90,15 @@ impl Node {
             _ => None,
         };
 
+        let rtmp_port = config.rtmp_addr.addrs().first().map_or(1935, SocketAddr::port);
+        let me = Me { id: id.clone(), host, rtmp_port };
         let hub = Hub::new(config.stream_linger);
         let bounds = Bounds {
             streams: config.max_streams as usize,
             window: config.stream_window,
             memory: config.stream_memory,
         };
-        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), (id.clone(), host), bounds);
+        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), me, bounds);
         let door = Arc::new(Door(streams.clone()));
 
         let known = apps.clone();
@@ -123,7 +125,7 @@ impl Node {
             ApiSettings {
                 node_id: id,
                 advertise_host: config.advertise_host.clone(),
-                rtmp_port: config.rtmp_addr.addrs().first().map_or(1935, SocketAddr::port),
+                rtmp_port,
                 trusted_proxies: config.trusted_proxies.clone(),
                 data_dir: config.data_dir.clone(),
                 app_defaults: defaults,

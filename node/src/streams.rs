@@ -41,14 +41,31 @@ pub struct Bounds {
     pub memory: u64,
 }
 
+/// How this node is called.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// Its id.
+    pub id: String,
+    /// The address that AMS's clients are told.
+    pub host: String,
+    /// The port of RTMP there.
+    pub rtmp_port: u16,
+}
+
+impl Me {
+    fn rtmp_url(&self, key: &StreamKey) -> String {
+        let port = if self.rtmp_port == 1935 { String::new() } else { format!(":{}", self.rtmp_port) };
+        format!("rtmp://{}{port}/{}/{}", self.host, key.app, key.id)
+    }
+}
+
 /// The streams of this node.
 #[derive(Debug)]
 pub struct Streams {
     hub: Arc<Hub>,
     store: Arc<dyn Store>,
     apps: Arc<Apps>,
-    node: String,
-    host: String,
+    node: Me,
     bounds: Bounds,
     live: Mutex<HashMap<StreamKey, Live>>,
     starting: Mutex<HashSet<StreamKey>>,
@@ -57,20 +74,13 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// `node` is this node's id, `host` the address that AMS's clients are told.
-    pub fn new(
-        hub: Arc<Hub>,
-        store: Arc<dyn Store>,
-        apps: Arc<Apps>,
-        (node, host): (String, String),
-        bounds: Bounds,
-    ) -> Arc<Self> {
+    /// Nothing is live yet.
+    pub fn new(hub: Arc<Hub>, store: Arc<dyn Store>, apps: Arc<Apps>, node: Me, bounds: Bounds) -> Arc<Self> {
         Arc::new(Streams {
             hub,
             store,
             apps,
             node,
-            host,
             bounds,
             live: Mutex::default(),
             starting: Mutex::default(),
@@ -146,7 +156,7 @@ impl Streams {
         let hls = hls.map_err(|e| Refusal::Unavailable(format!("the app's settings cannot be used: {e}")))?;
 
         let now = unix_ms();
-        let claim = self.store.claim_stream(&key.app, &key.id, &self.node, now).await.map_err(away)?;
+        let claim = self.store.claim_stream(&key.app, &key.id, &self.node.id, now).await.map_err(away)?;
         let reserved = claim.media_sequence + RESERVE;
         let discontinuities = claim.discontinuity_sequence + RESERVE;
         self.store
@@ -155,15 +165,15 @@ impl Streams {
             .map_err(away)?;
         let known = BroadcastUpdate {
             publish_type: Some("RTMP".into()),
-            origin_address: Some(self.host.clone()),
-            rtmp_url: Some(format!("rtmp://{}/{}/{}", self.host, key.app, key.id)),
+            origin_address: Some(self.node.host.clone()),
+            rtmp_url: Some(self.node.rtmp_url(&key)),
             remote_ip: Some(peer.ip().to_canonical().to_string()),
             user_agent: (!user_agent.is_empty()).then_some(user_agent),
             ..BroadcastUpdate::default()
         };
         let begin = BeginLive {
             stream_id: key.id.to_string(),
-            node: self.node.clone(),
+            node: self.node.id.clone(),
             epoch: claim.epoch,
             now,
             known,
