@@ -41,8 +41,11 @@ struct Follower {
     track: TrackId,
     reader: Reader,
     made: Option<(Segmenter, Window, Checker, u64)>,
-    bytes: Vec<(u64, Bytes)>,
+    bytes: Segments,
 }
+
+/// Segments by number.
+type Segments = Vec<(u64, Bytes)>;
 
 impl Follower {
     fn new(track: TrackId, reader: Reader) -> Self {
@@ -113,10 +116,7 @@ struct Source {
 
 /// Publishes such a source; returns what the checkers of video and audio found, and the segments of a packager
 /// that joined early and of one that joined late.
-fn run(
-    source: &Source,
-    mut random: impl FnMut() -> f64,
-) -> (Vec<String>, Vec<(u64, Bytes)>, Vec<(u64, Bytes)>) {
+fn run(source: &Source, mut random: impl FnMut() -> f64) -> (Vec<String>, Segments, Segments) {
     let hub = Hub::new(Duration::from_secs(10));
     let origin = Origin { epoch: 1, media_sequence: 5, discontinuity_sequence: 2 };
     let mut publisher =
