@@ -26,8 +26,10 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How often a quiet connection is looked at.
 pub(crate) const TICK: Duration = Duration::from_secs(5);
 
-/// Messages that one writev of a player takes at most.
-pub(crate) const WRITE_BATCH: usize = 64;
+/// Buffers that one writev of a player takes at most.
+pub(crate) const WRITE_BATCH: usize = 32;
+/// Messages that come together are one buffer for each player, up to this many bytes.
+pub(crate) const FEED_BATCH: usize = 64 * 1024;
 /// How far behind the newest keyframe a player may be before it skips to it.
 pub(crate) const PLAYER_LAG: Duration = Duration::from_secs(5);
 /// How much of a stream is kept for its players as messages.

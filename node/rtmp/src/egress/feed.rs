@@ -5,6 +5,7 @@
 //! headers) stands in the head of each group.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -53,15 +54,33 @@ pub(crate) enum Kind {
     Video,
 }
 
-/// A message as it goes over the wire.
+/// Messages as they go over the wire, those that players are woken for together: each player then has one
+/// buffer to send.
 #[derive(Debug)]
-pub(crate) struct Chunks {
+pub(crate) struct Batch {
     time: Timestamp,
-    pub(crate) kind: Kind,
     pub(crate) bytes: Bytes,
+    /// The lengths of the messages in it.
+    parts: Box<[(Kind, u32)]>,
 }
 
-impl ring::Item for Chunks {
+impl Batch {
+    /// The messages of the wanted kinds.
+    pub(crate) fn only(&self, audio: bool, video: bool) -> impl Iterator<Item = Bytes> {
+        let mut end = 0;
+        self.parts.iter().filter_map(move |(kind, length)| {
+            let start = end;
+            end += *length as usize;
+            let wanted = match kind {
+                Kind::Audio => audio,
+                Kind::Video => video,
+            };
+            wanted.then(|| self.bytes.slice(start..end))
+        })
+    }
+}
+
+impl ring::Item for Batch {
     fn time(&self) -> Timestamp {
         self.time
     }
@@ -70,7 +89,7 @@ impl ring::Item for Chunks {
     }
 }
 
-pub(crate) type FeedRing = Ring<Head, Chunks>;
+pub(crate) type FeedRing = Ring<Head, Batch>;
 
 /// A stream as messages, for as long as somebody holds it.
 #[derive(Debug)]
@@ -126,7 +145,10 @@ struct Writer {
     /// Where the present group started, and where the newest picture is.
     group_start: Option<Timestamp>,
     newest_picture: Option<Timestamp>,
-    scratch: BytesMut,
+    /// The batch being made.
+    bytes: BytesMut,
+    parts: Vec<(Kind, u32)>,
+    time: Timestamp,
 }
 
 /// The one track of its kind that RTMP carries.
@@ -155,7 +177,9 @@ impl Writer {
             said: Arc::default(),
             group_start: None,
             newest_picture: None,
-            scratch: BytesMut::new(),
+            bytes: BytesMut::new(),
+            parts: Vec::new(),
+            time: Timestamp::ZERO,
         }
     }
 
@@ -174,7 +198,10 @@ impl Writer {
             let mut fresh = Fresh::Nothing;
             while let Some(next) = event {
                 match self.event(next) {
-                    None => return self.ring.end(),
+                    None => {
+                        self.put();
+                        return self.ring.end();
+                    }
                     Some(Fresh::Urgent) => fresh = Fresh::Urgent,
                     Some(Fresh::CanWait) if fresh == Fresh::Nothing => fresh = Fresh::CanWait,
                     Some(_) => {}
@@ -182,6 +209,7 @@ impl Writer {
                 event = reader.try_next();
             }
             if expired || fresh == Fresh::Urgent {
+                self.put();
                 self.ring.wake();
                 held_until = None;
             } else if fresh == Fresh::CanWait && held_until.is_none() {
@@ -224,9 +252,8 @@ impl Writer {
             self.begin(start, independent, changed);
         } else if changed {
             // A sequence header in the middle of a group.
-            let mut out = BytesMut::new();
-            sequence_header(&mut out, config, start);
-            self.push(start, Kind::Audio, out.freeze());
+            let config = config.clone();
+            self.add(start, Kind::Audio, |out| sequence_header(out, &config, start));
         }
     }
 
@@ -252,6 +279,7 @@ impl Writer {
         write(&mut out, DATA_CSID, kind::DATA, Timestamp::ZERO, &[&body]);
         configs.iter().for_each(|c| sequence_header(&mut out, c, start));
         let changed = changed && self.group_start.is_some();
+        self.put();
         self.ring.begin(Head { start, independent, prologue: out.freeze(), changed });
         self.group_start = Some(start);
     }
@@ -262,16 +290,15 @@ impl Writer {
             (_, Some(lane)) if lane.track == track => (lane, Kind::Audio),
             _ => return Fresh::Nothing,
         };
-        let (header, csid, type_id) = match &*lane.config {
+        let config = lane.config.clone();
+        let (header, csid, type_id) = match &*config {
             TrackConfig::Video(v) => {
                 let composition = (frame.pts.as_millis() - frame.dts.as_millis()) as i32;
                 (flv::video_header(v.codec, frame.keyframe, composition), VIDEO_CSID, kind::VIDEO)
             }
             TrackConfig::Audio(a) => (flv::audio_header(a), AUDIO_CSID, kind::AUDIO),
         };
-        write(&mut self.scratch, csid, type_id, frame.dts, &[&header, &frame.payload]);
-        let bytes = self.scratch.split().freeze();
-        self.push(frame.dts, kind, bytes);
+        self.add(frame.dts, kind, |out| write(out, csid, type_id, frame.dts, &[&header, &frame.payload]));
         match kind {
             Kind::Video => {
                 self.newest_picture = Some(frame.dts);
@@ -282,8 +309,26 @@ impl Writer {
         }
     }
 
-    fn push(&self, time: Timestamp, kind: Kind, bytes: Bytes) {
-        self.ring.push(Chunks { time, kind, bytes });
+    /// Adds a message to the batch.
+    fn add(&mut self, time: Timestamp, kind: Kind, write: impl FnOnce(&mut BytesMut)) {
+        if self.parts.is_empty() {
+            self.time = time;
+        }
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        self.parts.push((kind, (self.bytes.len() - before) as u32));
+        if self.bytes.len() >= limits::FEED_BATCH {
+            self.put();
+        }
+    }
+
+    /// Puts the batch where players see it.
+    fn put(&mut self) {
+        if !self.parts.is_empty() {
+            let bytes = mem::take(&mut self.bytes).freeze();
+            self.ring.push(Batch { time: self.time, bytes, parts: self.parts.as_slice().into() });
+            self.parts.clear();
+        }
     }
 }
 

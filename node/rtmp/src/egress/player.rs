@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::feed::{Chunks, Feed, Head, Kind};
+use super::feed::{Batch, Feed, Head};
 use crate::limits;
 
 /// What makes a player's pump stop and hand control back.
@@ -38,7 +38,7 @@ pub(crate) enum Wake {
 /// A player of a feed.
 pub(crate) struct Player {
     feed: Arc<Feed>,
-    cursor: Cursor<Head, Chunks>,
+    cursor: Cursor<Head, Batch>,
     /// The next group must be one that can be decoded by itself, with its prologue.
     fresh: bool,
     paused: bool,
@@ -192,13 +192,13 @@ impl Player {
                     self.fresh &= !independent;
                     self.cursor.advance();
                 }
-                Peek::Item(chunks) => {
-                    let wanted = match chunks.kind {
-                        Kind::Audio => self.audio,
-                        Kind::Video => self.video,
-                    };
-                    if wanted && !self.fresh {
-                        self.queue.push(chunks.bytes.clone());
+                Peek::Item(batch) => {
+                    if self.fresh {
+                        // Not before a group that can be decoded by itself.
+                    } else if self.audio && self.video {
+                        self.queue.push(batch.bytes.clone());
+                    } else {
+                        batch.only(self.audio, self.video).for_each(|bytes| self.queue.push(bytes));
                     }
                     self.cursor.advance();
                 }
@@ -254,13 +254,20 @@ impl Queue {
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); limits::WRITE_BATCH];
-        let mut count = 0;
-        for (slice, bytes) in slices.iter_mut().zip(&self.items) {
-            *slice = IoSlice::new(bytes);
-            count += 1;
-        }
-        let written = ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..count]))?;
+        let mut stream = Pin::new(stream);
+        let written = match self.items.front() {
+            // The usual case; a plain send is cheaper than a writev of one.
+            Some(only) if self.items.len() == 1 => ready!(stream.as_mut().poll_write(cx, only))?,
+            _ => {
+                let mut slices = [IoSlice::new(&[]); limits::WRITE_BATCH];
+                let mut count = 0;
+                for (slice, bytes) in slices.iter_mut().zip(&self.items) {
+                    *slice = IoSlice::new(bytes);
+                    count += 1;
+                }
+                ready!(stream.as_mut().poll_write_vectored(cx, &slices[..count]))?
+            }
+        };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -57,7 +57,7 @@ async fn played(feed: &Feed) -> Vec<String> {
                     Bytes::new()
                 }
             }
-            Peek::Item(chunks) => chunks.bytes.clone(),
+            Peek::Item(batch) => batch.bytes.clone(),
             _ => return lines,
         };
         first = false;
@@ -173,4 +173,31 @@ async fn a_feed_ends_with_its_last_player() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(ring.upgrade().is_none(), "its task and its memory are gone");
     let _next = feeds.join(&stream);
+}
+
+#[tokio::test]
+async fn one_kind_alone_can_be_had() {
+    let (publisher, stream) = publisher();
+    let mut ingest = Ingest::new(publisher);
+    ingest.video(0, config(66)).unwrap();
+    ingest.audio(0, aac()).unwrap();
+    ingest.video(0, picture(true, 0)).unwrap();
+    ingest.audio(10, sound()).unwrap();
+    ingest.video(40, picture(false, 1)).unwrap();
+    ingest.flush();
+    let feed = Feeds::default().join(&stream);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let group = feed.ring.newest(|_| true).unwrap();
+    assert_eq!(group.len(), 1, "what comes together is one batch");
+    let batch = group.get(0).unwrap();
+    let lengths = |audio, video| batch.only(audio, video).map(|b| b.len()).collect::<Vec<_>>();
+    assert_eq!(lengths(true, true).iter().sum::<usize>(), batch.bytes.len());
+    let kinds = |audio, video| {
+        let mut reader = ChunkReader::new(Limits::default());
+        let all: Vec<_> = batch.only(audio, video).flat_map(|b| messages(&mut reader, &b)).collect();
+        all.iter().map(|m| m.type_id).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(true, false), [kind::AUDIO]);
+    assert_eq!(kinds(false, true), [kind::VIDEO, kind::VIDEO]);
+    assert_eq!(kinds(true, true), [kind::VIDEO, kind::AUDIO, kind::VIDEO]);
 }
