@@ -62,7 +62,7 @@ impl<S: Streams> Dispatch<S> {
             Ok(Err(never)) => match never {},
             Err(_) => {
                 let mut response = Response::new(Body::Full(Bytes::from_static(
-                    br#"{"success":false,"message":"the request took too long","dataId":null,"errorId":0}"#,
+                    br#"{"success":false,"message":"the request took too long","dataId":"","errorId":0}"#,
                 )));
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 let json = HeaderValue::from_static("application/json");
