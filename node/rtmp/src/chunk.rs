@@ -50,6 +50,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// For a peer that may send commands only: media as little as commands, and little of it unfinished.
+    #[must_use]
+    pub fn commands_only(self) -> Self {
+        Limits { media: self.command, buffered: 2 * self.command as usize, ..self }
+    }
+
     fn of(&self, type_id: u8) -> u32 {
         match type_id {
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.media,
@@ -120,6 +126,11 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Other limits from now on. What is held already is not looked at.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Bytes of unfinished messages that are held now.

@@ -163,7 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Outcome::Close)
             }
             // Dropping the ingest leaves the stream waiting for its publisher.
-            Err(error) => Err(error),
+            Err(error) => {
+                info!(stream = %key, peer = %self.peer, "RTMP publisher lost: {error}");
+                Err(error)
+            }
         }
     }
 

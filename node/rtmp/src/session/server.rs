@@ -1,6 +1,7 @@
 //! The server's end of a connection.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
@@ -57,18 +58,12 @@ pub enum Event {
     ReceiveVideo(bool),
 }
 
+/// What the client does; a publish or play that waits for its answer counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Role {
     None,
-    /// A publish or play that waits for its answer, or goes on.
-    Publisher {
-        stream_id: u32,
-        name: String,
-    },
-    Player {
-        stream_id: u32,
-        name: String,
-    },
+    Publisher { stream_id: u32, name: String },
+    Player { stream_id: u32, name: String },
 }
 
 /// What `connect` told.
@@ -86,6 +81,8 @@ struct Hello {
 #[derive(Debug)]
 pub struct Server {
     handshake: Option<handshake::Server>,
+    /// Those of a publisher; until it is one, and afterwards, only commands are taken.
+    limits: Limits,
     reader: chunk::Reader,
     writer: Writer,
     output: BytesMut,
@@ -100,7 +97,8 @@ impl Server {
     pub fn new(seed: u64, limits: Limits) -> Self {
         Server {
             handshake: Some(handshake::Server::new(seed)),
-            reader: chunk::Reader::new(limits),
+            limits,
+            reader: chunk::Reader::new(limits.commands_only()),
             writer: Writer::default(),
             output: BytesMut::new(),
             window: Window::new(),
@@ -352,6 +350,7 @@ impl Server {
     /// The publisher may send.
     pub fn accept_publish(&mut self) {
         let Role::Publisher { stream_id, name } = self.role.clone() else { return };
+        self.reader.set_limits(self.limits);
         self.writer.user(&mut self.output, UserControl::StreamBegin(stream_id));
         let text = format!("{name} is now published.");
         self.status(stream_id, "status", "NetStream.Publish.Start", &text, &name);
@@ -360,7 +359,7 @@ impl Server {
     /// The publisher may not send, or no more; close the connection when this was sent. `code` is
     /// `NetStream.Publish.BadName` or another code of that kind.
     pub fn reject_publish(&mut self, code: &str, description: &str) {
-        if let Role::Publisher { stream_id, name } = std::mem::replace(&mut self.role, Role::None) {
+        if let Role::Publisher { stream_id, name } = self.take_role() {
             self.status(stream_id, "error", code, description, &name);
         }
     }
@@ -378,14 +377,14 @@ impl Server {
     /// The player does not get the stream. `code` is `NetStream.Play.StreamNotFound` or
     /// `NetStream.Play.Failed`.
     pub fn reject_play(&mut self, code: &str, description: &str) {
-        if let Role::Player { stream_id, name } = std::mem::replace(&mut self.role, Role::None) {
+        if let Role::Player { stream_id, name } = self.take_role() {
             self.status(stream_id, "error", code, description, &name);
         }
     }
 
     /// Ends a publish or a play from our side, and says why.
     pub fn end(&mut self, reason: &str) {
-        match std::mem::replace(&mut self.role, Role::None) {
+        match self.take_role() {
             Role::Publisher { stream_id, name } => {
                 self.status(stream_id, "status", "NetStream.Unpublish.Success", reason, &name);
                 self.writer.user(&mut self.output, UserControl::StreamEof(stream_id));
@@ -404,9 +403,14 @@ impl Server {
         self.writer.user(&mut self.output, UserControl::PingRequest(now));
     }
 
+    fn take_role(&mut self) -> Role {
+        self.reader.set_limits(self.limits.commands_only());
+        mem::replace(&mut self.role, Role::None)
+    }
+
     /// The client ends what it does.
     fn leave(&mut self, answer: bool) -> Option<Event> {
-        match std::mem::replace(&mut self.role, Role::None) {
+        match self.take_role() {
             Role::Publisher { stream_id, name } => {
                 if answer {
                     let text = format!("{name} is now unpublished.");

@@ -235,6 +235,25 @@ fn what_makes_no_sense() {
 }
 
 #[test]
+fn only_publishers_may_send_much() {
+    let mut p = Peer::new();
+    p.connect("LiveApp", vec![]);
+    p.media(kind::VIDEO, 0, &[0x27; 100_000]);
+    assert!(matches!(p.server.input(&mut p.to_server), Err(Error::MessageTooLarge { .. })));
+
+    let mut p = Peer::new();
+    p.connect("LiveApp", vec![]);
+    p.send(1, "publish", 2.0, Value::Null, vec!["cam1".into()]);
+    p.media(kind::VIDEO, 0, &[0x27; 100_000]);
+    p.turn();
+    assert!(matches!(p.events.last(), Some(Event::Video { .. })));
+    p.send(1, "closeStream", 0.0, Value::Null, vec![]);
+    p.turn();
+    p.media(kind::VIDEO, 0, &[0x27; 100_000]);
+    assert!(matches!(p.server.input(&mut p.to_server), Err(Error::MessageTooLarge { .. })));
+}
+
+#[test]
 fn received_bytes_are_acknowledged() {
     let mut p = Peer::new();
     p.connect("LiveApp", vec![]);
