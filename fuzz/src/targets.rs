@@ -3,6 +3,7 @@
 mod codec;
 mod rtmp;
 mod session;
+mod stream;
 mod time;
 
 use crate::target::{Budget, Target};
@@ -75,4 +76,18 @@ pub const TARGETS: &[Target] = &[
     Target { name: "codec_av1", run: codec::av1, words: &[&[0x12, 0], &[0x0a, 0x0b], &[0x32]], ..PLAIN },
     Target { name: "codec_vpx", run: codec::vpx, words: &[&[0x9d, 1, 0x2a], &[0x49, 0x83, 0x42]], ..PLAIN },
     Target { name: "timeline", run: time::timeline, ..PLAIN },
+    Target {
+        name: "hls_stream",
+        run: stream::stream,
+        memory: Budget { fixed: 4 << 20, per_byte: 256 },
+        words: stream::MESSAGE_WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "hls_request",
+        run: stream::request,
+        memory: Budget { fixed: 2 << 20, per_byte: 64 },
+        words: stream::REQUEST_WORDS,
+        ..PLAIN
+    },
 ];

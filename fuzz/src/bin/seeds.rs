@@ -71,14 +71,33 @@ fn put(target: &str, name: &str, data: &[u8]) -> io::Result<()> {
 fn take_apart(name: &str, session: &[u8]) -> io::Result<()> {
     let (mut reader, mut input) = (Reader::new(Limits::default()), BytesMut::from(session));
     let mut taken = [0; 256];
+    // What the recorded bytes do as a stream; the settings of HLS differ from recording to recording.
+    let (mut stream, mut last) = (vec![Random::of(name.as_bytes()).bits() as u8], 0);
     while let Some(message) = reader.read(&mut input).map_err(io::Error::other)? {
+        if matches!(message.type_id, kind::AUDIO | kind::VIDEO) {
+            stream_message(
+                &mut stream,
+                message.type_id,
+                message.timestamp.wrapping_sub(last),
+                &message.payload,
+            );
+            last = message.timestamp;
+        }
         let n = &mut taken[usize::from(message.type_id)];
         if *n < EACH && message.payload.len() <= LONGEST {
             *n += 1;
             one_message(&format!("{name}_{}_{n}", message.type_id), &message)?;
         }
     }
-    Ok(())
+    if stream.len() > 1 { put("hls_stream", name, &stream) } else { Ok(()) }
+}
+
+/// Appends a message as the target `hls_stream` takes them.
+fn stream_message(stream: &mut Vec<u8>, type_id: u8, after: u32, body: &[u8]) {
+    stream.push(u8::from(type_id == kind::VIDEO));
+    stream.extend_from_slice(&(after as u16).to_be_bytes());
+    stream.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    stream.extend_from_slice(body);
 }
 
 fn one_message(name: &str, message: &Message) -> io::Result<()> {
@@ -258,6 +277,47 @@ fn by_hand() -> io::Result<()> {
         ("url", "rtmps://[::1]:8443/LiveApp/sub/cam1?token=a&b=c"),
     ] {
         put("rtmp_target", name, text.as_bytes())?;
+    }
+    // Streams with tiny frames: many of them, so that there are segments. The last number is milliseconds a frame.
+    for (name, choice, frames, group, step) in [
+        ("low_latency", 0, 70, 10, 100),
+        ("long_groups", 0, 40, 20, 400),
+        ("plain", 1, 60, 10, 100),
+        ("ts", 7, 60, 10, 100),
+    ] {
+        let mut stream = vec![choice];
+        stream_message(&mut stream, kind::VIDEO, 0, b"\x17\0\0\0\0\x01\x42\xc0\x1e\xff\xe0\0");
+        stream_message(&mut stream, kind::AUDIO, 0, b"\xaf\0\x12\x10");
+        for i in 0..frames {
+            let head = if i % group == 0 { [0x17, 1, 0, 0, 0] } else { [0x27, 1, 0, 0, 40] };
+            let nal: [u8; 6] =
+                if i % group == 0 { [0, 0, 0, 2, 0x65, 0x80] } else { [0, 0, 0, 2, 0x41, 0x80] };
+            stream_message(&mut stream, kind::VIDEO, step / 2, &[&head[..], &nal].concat());
+            stream_message(&mut stream, kind::AUDIO, step / 2, b"\xaf\x01\x21\0");
+        }
+        put("hls_stream", name, &stream)?;
+    }
+    for (i, (choice, text)) in [
+        (0, "GET /LiveApp/streams/cam1.m3u8"),
+        (0, "GET /LiveApp/streams/cam1.m3u8?token=a%20b\naccept-encoding: gzip"),
+        (0, "GET /LiveApp/streams/cam1_adaptive.m3u8"),
+        (0, "GET /LiveApp/streams/ll-hls/cam1/cam1__master.m3u8"),
+        (0, "GET /LiveApp/streams/cam1/v0.m3u8"),
+        (0, "GET /LiveApp/streams/cam1/v0.m3u8?session=0123456789abcdef&_HLS_msn=101&_HLS_part=2&_HLS_skip=YES"),
+        (0, "GET /LiveApp/streams/cam1/a0.m3u8?session=0123456789abcdef&_HLS_msn=103"),
+        (1, "HEAD /LiveApp/streams/cam1/a0.m3u8?session=0123456789abcdef"),
+        (0, "GET /LiveApp/streams/cam1/v0_init_0.mp4\nrange: bytes=0-99"),
+        (0, "GET /LiveApp/streams/cam1/v0_100.m4s\nrange: bytes=-20"),
+        (0, "GET /LiveApp/streams/cam1/v0_100.1.m4s"),
+        (7, "GET /LiveApp/streams/cam1/t0_100.ts"),
+        (7, "GET /LiveApp/streams/cam1.m3u8?session=0123456789abcdef"),
+        (0, "OPTIONS /LiveApp/streams/cam1.m3u8\norigin: http://example.org"),
+        (0, "POST /LiveApp/streams/cam1.m3u8"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        put("hls_request", &format!("{i}"), &[&[*choice], text.as_bytes()].concat())?;
     }
     put("codec_opus", "head", b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0")?;
     put(
