@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use common::{Caller, known_apps, start};
 use sluice_media::{StopReason, StreamKey};
+use sluice_rtmp::amf0::Value;
+use sluice_rtmp::message::{Command, Writer};
 use sluice_rtmp::server::Settings;
 use sluice_rtmp::session::{ClientEvent, Purpose};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -196,4 +198,79 @@ async fn limits_of_connections_and_of_time() {
     let mut publisher = Caller::started(&run.url("cam"), Purpose::Publish).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     closes(&mut publisher.socket).await;
+}
+
+#[tokio::test]
+async fn pausing_and_picking_one_kind() {
+    let run = start(known_apps());
+    let mut publisher = Caller::started(&run.url("cam"), Purpose::Publish).await.unwrap();
+    publisher.send_configs().await;
+    publisher.send_frame(0, 0, true, 100).await;
+    let mut player = Caller::started(&run.url("cam"), Purpose::Play).await.unwrap();
+    assert_eq!(player.next_picture().await.unwrap().0, 0);
+    let command = async |player: &mut Caller, name: &str, on: bool| {
+        let command = Command::new(name, 0.0, vec![Value::Boolean(on)]);
+        Writer::default().command(player.client.output(), 1, &command);
+        player.flush().await;
+        sleep(Duration::from_millis(100)).await;
+    };
+    command(&mut player, "pause", true).await;
+    for i in 1..30 {
+        publisher.send_frame(i, i * 40, i % 10 == 0, 100).await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    command(&mut player, "pause", false).await;
+    // What was missed is not made up for: it goes on at the newest keyframe.
+    assert_eq!(player.next_picture().await.unwrap(), (20, 800, true));
+    for i in 21..30 {
+        assert_eq!(player.next_picture().await.unwrap().0, i);
+    }
+    command(&mut player, "receiveVideo", false).await;
+    for i in 30..60 {
+        publisher.send_frame(i, i * 40, i % 10 == 0, 100).await;
+    }
+    for _ in 0..30 {
+        let event = player.next().await.unwrap();
+        assert!(matches!(event, ClientEvent::Audio { .. } | ClientEvent::Metadata(_)), "{event:?}");
+    }
+    sleep(Duration::from_millis(200)).await;
+    command(&mut player, "receiveVideo", true).await;
+    assert_eq!(player.next_picture().await.unwrap(), (50, 2000, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_beside_a_live_stream() {
+    let run = start(known_apps());
+    let mut publisher = Caller::started(&run.url("cam"), Purpose::Publish).await.unwrap();
+    publisher.send_configs().await;
+    publisher.send_frame(0, 0, true, 100).await;
+    let mut player = Caller::started(&run.url("cam"), Purpose::Play).await.unwrap();
+    assert_eq!(player.next_picture().await.unwrap().0, 0);
+    let address = run.address;
+    let attack = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for i in 0..300u32 {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let noise: Vec<u8> =
+                (0..20_000u32).map(|n| (n.wrapping_mul(2_654_435_761 ^ i) >> 13) as u8).collect();
+            // Half of them shake hands first; none of them ever reads.
+            if i % 2 == 0 {
+                let _ = socket.write_all(&[3; 1]).await;
+                let _ = socket.write_all(&[0; 2 * 1536]).await;
+            }
+            let _ = socket.write_all(&noise).await;
+            held.push(socket);
+        }
+        held
+    });
+    for i in 1..200 {
+        publisher.send_frame(i, i * 40, i % 25 == 0, 2000).await;
+        assert_eq!(player.next_picture().await.unwrap().0, i);
+        sleep(Duration::from_millis(5)).await;
+    }
+    let _held = attack.await.unwrap();
+    run.until("the end of the garbage", || {
+        run.server.stats().connections.load(std::sync::atomic::Ordering::Relaxed) == 2
+    })
+    .await;
 }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::chunk::{Outgoing, write};
 use crate::handshake::PACKET;
@@ -266,6 +268,31 @@ fn received_bytes_are_acknowledged() {
         acknowledgements += p.turn().iter().filter(|a| a.starts_with("Acknowledgement")).count();
     }
     assert_eq!(acknowledgements, 5);
+}
+
+proptest! {
+    /// Whatever comes after the handshake: no panic, and no more held than the limits say.
+    #[test]
+    fn anything_is_survived(data in proptest::collection::vec(any::<u8>(), 0..5000), connected: bool) {
+        let mut p = Peer::new();
+        if connected {
+            p.connect("LiveApp", vec![]);
+            p.send(1, "publish", 2.0, Value::Null, vec!["cam1".into()]);
+            p.turn();
+        }
+        for piece in data.chunks(700) {
+            p.to_server.extend_from_slice(piece);
+            while let Ok(Some(event)) = p.server.input(&mut p.to_server) {
+                match event {
+                    Event::Connect { .. } => p.server.accept_connect(),
+                    Event::Publish(_) => p.server.accept_publish(),
+                    Event::Play(_) => p.server.accept_play(),
+                    _ => {}
+                }
+            }
+            prop_assert!(p.server.output().len() < 2 * MAX_OUTPUT);
+        }
+    }
 }
 
 /// Our client against our server, publishing and playing.
