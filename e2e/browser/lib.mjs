@@ -68,6 +68,20 @@ export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** The picture with the clock: 32 blocks across are the ms of the wall clock (mod 2^32), below them the same inverted. */
 export const CLOCK = { width: 640, height: 360, block: 20, bits: 32 };
 
+/** Stripes that move, so that the encoder has work and the eye sees life. */
+function background(size, phase) {
+  const { width, height } = CLOCK;
+  const frame = Buffer.alloc(size, 128);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x += 8) frame.fill(60 + ((x + y + phase * 8) & 127), y * width + x, y * width + x + 8);
+  }
+  return frame;
+}
+
+const RATE = 48_000;
+// ffmpeg holds each picture back until it has sound for the same moment: the sound is given a little earlier.
+const SOUND_AHEAD = 0.1;
+
 /**
  * Publishes `CLOCK` pictures at 30 frames/s with a tone, each stamped at the moment it is given to the encoder.
  * Answers an object whose `stop()` ends the stream cleanly.
@@ -81,36 +95,42 @@ export function publishClock({ rtmp, app, stream }, { fps = 30, gop = 30 } = {})
       ["-hide_banner", "-loglevel", "error", "-nostats"],
       ["-probesize", "32", "-analyzeduration", "0", "-fflags", "nobuffer"],
       ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", `${width}x${height}`, "-r", String(fps), "-i", "pipe:0"],
-      ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"],
+      ["-f", "s16le", "-ar", String(RATE), "-ac", "1", "-i", "pipe:3"],
       ["-map", "0:v", "-map", "1:a"],
       ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", String(gop), "-keyint_min", String(gop)],
       ["-b:v", "1500k", "-maxrate", "1500k", "-bufsize", "750k"],
       ["-c:a", "aac", "-b:a", "96k", "-flush_packets", "1", "-f", "flv", `${rtmp}/${app}/${stream}`],
     ].flat(),
-    { stdio: ["pipe", "ignore", "inherit"] },
+    { stdio: ["pipe", "ignore", "inherit", "pipe"] },
   );
-  ffmpeg.stdin.on("error", () => undefined);
+  const [video, audio] = [ffmpeg.stdin, ffmpeg.stdio[3]];
+  for (const pipe of [video, audio]) pipe.on("error", () => undefined);
 
-  const frame = Buffer.alloc(size, 128);
+  let samples = 0;
+  const soundUntil = (time) => {
+    const tone = Buffer.alloc(Math.max(0, Math.round(time * RATE) - samples) * 2);
+    for (let at = 0; at < tone.length; at += 2) tone.writeInt16LE(Math.round(3000 * Math.sin((samples++ * 440 * 2 * Math.PI) / RATE)), at);
+    if (audio.writable) audio.write(tone);
+  };
+
+  const backgrounds = Array.from({ length: 16 }, (_, phase) => background(size, phase));
+  const row = Buffer.alloc(width);
   const started = Date.now();
   let number = 0;
   let timer;
   const next = () => {
-    const now = Date.now();
-    const stamp = now % 2 ** bits;
-    for (let y = 0; y < 2 * block; y++) {
-      const inverted = y >= block ? 1 : 0;
+    const stamp = Date.now() % 2 ** bits;
+    const frame = Buffer.from(backgrounds[number % backgrounds.length]);
+    for (const inverted of [0, 1]) {
       for (let bit = 0; bit < bits; bit++) {
         const on = Math.floor(stamp / 2 ** (bits - 1 - bit)) % 2 ^ inverted;
-        frame.fill(on ? 235 : 16, y * width + bit * block, y * width + (bit + 1) * block);
+        row.fill(on ? 235 : 16, bit * block, (bit + 1) * block);
       }
-    }
-    // Something that moves, so that the encoder has work and the eye sees life.
-    for (let y = 2 * block; y < height; y++) {
-      for (let x = 0; x < width; x += 8) frame.fill(60 + ((x + y + number * 4) & 127), y * width + x, y * width + x + 8);
+      for (let y = 0; y < block; y++) row.copy(frame, (inverted * block + y) * width);
     }
     number++;
-    if (ffmpeg.stdin.writable) ffmpeg.stdin.write(Buffer.from(frame));
+    soundUntil(number / fps + SOUND_AHEAD);
+    if (video.writable) video.write(frame);
     timer = setTimeout(next, Math.max(0, started + (number * 1000) / fps - Date.now()));
   };
   next();
@@ -120,7 +140,8 @@ export function publishClock({ rtmp, app, stream }, { fps = 30, gop = 30 } = {})
     ended,
     async stop() {
       clearTimeout(timer);
-      ffmpeg.stdin.end();
+      video.end();
+      audio.end();
       const killer = setTimeout(() => ffmpeg.kill("SIGKILL"), 3000);
       await ended;
       clearTimeout(killer);

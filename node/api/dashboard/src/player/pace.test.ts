@@ -44,5 +44,7 @@ test("it settles: playing with the rule reaches the target and stays", () => {
 
 test("from far behind it jumps", () => {
   expect(shouldJump({ latency: 20, target, ahead: 1 })).toBe(true);
-  expect(shouldJump({ latency: 2, target, ahead: 1 })).toBe(false);
+  expect(shouldJump({ latency: 3, target, ahead: 1 })).toBe(false);
+  expect(shouldJump({ latency: 3, target, ahead: 0 })).toBe(true);
+  expect(shouldJump({ latency: 1.5, target, ahead: 0 })).toBe(false);
 });

@@ -31,5 +31,9 @@ export function nextRate({ latency, target, ahead }: Position, rate: number): nu
   return 1;
 }
 
-/** Whether to jump to the edge instead: catching up from further behind than this would take too long. */
-export const shouldJump = ({ latency, target }: Position): boolean => latency - target > 4;
+/**
+ * Whether to jump to the edge instead: catching up from further behind would take too long, and a picture that has
+ * run dry well behind the edge waits for something that does not come.
+ */
+export const shouldJump = ({ latency, target, ahead }: Position): boolean =>
+  latency - target > (ahead < LOW_WATER ? 1.5 : 4);

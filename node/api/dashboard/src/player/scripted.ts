@@ -3,6 +3,7 @@
 import type Hls from "hls.js";
 import type { ErrorData } from "hls.js";
 import { bufferedAhead, watch } from "./element";
+import { tightenPadding } from "./hls_padding";
 import { nextRate, shouldJump } from "./pace";
 import type { Ending, Phase } from "./phase";
 
@@ -10,6 +11,7 @@ const PACE_MS = 100;
 // Behind by more than this after a seek, the viewer has gone back on purpose.
 const GONE_BACK = 6;
 const BACK_AT_LIVE = 2;
+const WORTH_A_JUMP = 1;
 
 /** What a session tells its player. */
 export interface Listener {
@@ -62,6 +64,7 @@ export async function playByScript(
     playlistLoadPolicy: policy(12_000, 4),
     fragLoadPolicy: policy(10_000, 4),
   });
+  tightenPadding(hls);
   const session = new AbortController();
   const stop = AbortSignal.any([signal, session.signal]);
   try {
@@ -120,8 +123,10 @@ function followEdge(video: HTMLVideoElement, hls: Hls, signal: AbortSignal): voi
     if (video.paused) return;
     const position = { latency: hls.latency, target, ahead: bufferedAhead(video) };
     if (goneBack && position.latency - target < BACK_AT_LIVE) goneBack = false;
-    if (!goneBack && shouldJump(position) && hls.liveSyncPosition !== null) {
-      video.currentTime = hls.liveSyncPosition;
+    // While no new pictures are published the edge stands still, however late it gets: then there is nowhere to go.
+    const edge = hls.liveSyncPosition;
+    if (!goneBack && edge !== null && edge > video.currentTime + WORTH_A_JUMP && shouldJump(position)) {
+      video.currentTime = edge;
       return;
     }
     const rate = goneBack ? 1 : nextRate(position, video.playbackRate);
