@@ -62,13 +62,13 @@ impl Running {
 
     /// Waits until `ready` holds.
     pub async fn until(&self, what: &str, mut ready: impl FnMut() -> bool) {
-        for _ in 0..1000 {
+        for _ in 0..3000 {
             if ready() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("{what} did not come about in 20 s");
+        panic!("{what} did not come about in 60 s");
     }
 
     pub fn viewers(&self, id: &str) -> u64 {
@@ -119,8 +119,8 @@ impl Caller {
                 Err(error) => return Err(error.to_string()),
             }
             self.flush().await;
-            let read = timeout(Duration::from_secs(10), self.socket.read_buf(&mut self.input));
-            match read.await.expect("the server says something within 10 s") {
+            let read = timeout(Duration::from_secs(30), self.socket.read_buf(&mut self.input));
+            match read.await.expect("the server says something within 30 s") {
                 Ok(0) | Err(_) => return Err("closed".to_owned()),
                 Ok(_) => {}
             }
