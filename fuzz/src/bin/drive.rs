@@ -5,7 +5,7 @@
 //! ```
 //!
 //! SECONDS (2 unless given) are for the mutations of each target. The same seed makes the same inputs in the same
-//! order; how many are reached depends on the machine, or on `--execs`. `--file` runs inputs and nothing else.
+//! order (1 unless given; 0 takes one from the clock); how many are reached depends on the machine, or on `--execs`. `--file` runs inputs and nothing else.
 //! An input that fails is made smaller and written to `artifacts/`; the exit status is 1 then.
 
 use std::fs;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use sluice_fuzz::mutate::Mutator;
 use sluice_fuzz::{Failure, Random, TARGETS, Target, find, quiet_panics};
@@ -53,7 +53,13 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         let number = |v: String| v.parse().map_err(|_| format!("{arg} takes a number, not {v:?}"));
         match arg.as_str() {
-            "--seed" => o.seed = number(value()?)?,
+            "--seed" => {
+                let clock = || UNIX_EPOCH.elapsed().map_or(1, |now| now.as_micros() as u64);
+                o.seed = match number(value()?)? {
+                    0 => clock(),
+                    seed => seed,
+                };
+            }
             "--execs" => o.execs = number(value()?)?,
             "--jobs" => o.jobs = number(value()?)?.max(1) as usize,
             "--target" => {

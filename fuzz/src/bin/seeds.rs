@@ -292,10 +292,18 @@ fn by_hand() -> io::Result<()> {
             let head = if i % group == 0 { [0x17, 1, 0, 0, 0] } else { [0x27, 1, 0, 0, 40] };
             let nal: [u8; 6] =
                 if i % group == 0 { [0, 0, 0, 2, 0x65, 0x80] } else { [0, 0, 0, 2, 0x41, 0x80] };
+            let at = stream.len();
             stream_message(&mut stream, kind::VIDEO, step / 2, &[&head[..], &nal].concat());
+            // Now and then a viewer looks.
+            stream[at] |= if i % 23 == 22 { 0x40 } else { 0 };
             stream_message(&mut stream, kind::AUDIO, step / 2, b"\xaf\x01\x21\0");
         }
         put("hls_stream", name, &stream)?;
+        // The connection breaks in the middle; the publisher comes back and starts from its headers.
+        let (at, all) = (stream.len(), stream.clone());
+        stream.extend_from_slice(&all[1..]);
+        stream[at] |= 0x80;
+        put("hls_stream", &format!("{name}_resumed"), &stream)?;
     }
     for (i, (choice, text)) in [
         (0, "GET /LiveApp/streams/cam1.m3u8"),

@@ -15,9 +15,17 @@ use sluice_package::validate::{Ask, Checker, Playlist, parse};
 use sluice_package::{HlsSettings, SegmentType, Service};
 use sluice_rtmp::ingest::Ingest;
 
-/// Bytes before the body of each message of the input: the kind (its lowest bit: video), the milliseconds since
+/// Bytes before the body of each message of the input: the kind (see [`VIDEO`] and the like), the milliseconds since
 /// the one before (16 bits), and the length of the body (16 bits).
 const HEAD: usize = 5;
+/// The message is video, else audio.
+const VIDEO: u8 = 1;
+/// Before the message a viewer fetches all there is.
+const VIEW: u8 = 0x40;
+/// Before the message the publisher's connection breaks, and it comes back on another.
+const BREAK: u8 = 0x80;
+/// So often a viewer comes at most, as it takes the most time.
+const VIEWS: usize = 4;
 /// With frames no further apart than this, a segment never lasts longer than its target.
 const STEP: Duration = Duration::from_millis(500);
 const APP: &str = "LiveApp";
@@ -31,6 +39,8 @@ pub(crate) const MESSAGE_WORDS: &[&[u8]] = &[
     &[0, 0, 23, 0, 4, 0xaf, 1, 0x21, 0],
     &[0, 0, 0, 0, 4, 0xaf, 0, 0x12, 0x10],
     &[0, 0, 26, 0, 5, 0x2f, 0xff, 0xfb, 0x90, 0x64],
+    &[0x41, 0, 40, 0, 11, 0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x80],
+    &[0x80, 0, 0, 0, 4, 0xaf, 0, 0x12, 0x10],
     &[0xff, 0xff],
     &[0x07, 0xd0],
     &[0x1f, 0x40],
@@ -97,32 +107,38 @@ pub(crate) fn stream(data: &[u8]) {
     run(async {
         let (hub, mut ingest) = new_hub();
         let stream = ingest.publisher().stream().clone();
+        let settings = HlsSettings {
+            low_latency: choice & 1 == 0,
+            segment_type: if choice & 6 == 6 { SegmentType::MpegTs } else { SegmentType::Fmp4 },
+            ..HlsSettings::default()
+        };
+        let site = Site { service: Service::new(Arc::new(Open(hub.clone())), Arc::new(move |_| settings)) };
+        let (mut checks, mut views) = (HashMap::new(), 0);
         let mut time = 0u32;
-        while let Some((&[type_bit, d1, d2, l1, l2], tail)) = rest.split_first_chunk::<HEAD>() {
+        while let Some((&[what, d1, d2, l1, l2], tail)) = rest.split_first_chunk::<HEAD>() {
             let (body, tail) = tail.split_at(usize::from(u16::from_be_bytes([l1, l2])).min(tail.len()));
             rest = tail;
+            if what & VIEW != 0 && views < VIEWS && stream.segmentation().is_some() {
+                views += 1;
+                site.watch(&mut checks).await;
+            }
+            if what & BREAK != 0 {
+                drop(ingest);
+                let again = hub.resume(stream.key()).expect("the stream waits for its publisher");
+                ingest = Ingest::new(again);
+            }
             time = time.wrapping_add(u32::from(u16::from_be_bytes([d1, d2])));
             // 0xffff is for clocks that jump.
             if (d1, d2) == (0xff, 0xff) {
                 time = time.wrapping_mul(0x9e37_79b1);
             }
             let body = Bytes::copy_from_slice(body);
-            let outcome = match type_bit & 1 {
-                1 => ingest.video(time, body),
-                _ => ingest.audio(time, body),
-            };
+            let outcome = if what & VIDEO != 0 { ingest.video(time, body) } else { ingest.audio(time, body) };
             if outcome.is_err() {
                 break;
             }
             ingest.flush();
         }
-        let settings = HlsSettings {
-            low_latency: choice & 1 == 0,
-            segment_type: if choice & 6 == 6 { SegmentType::MpegTs } else { SegmentType::Fmp4 },
-            ..HlsSettings::default()
-        };
-        let site = Site { service: Service::new(Arc::new(Open(hub)), Arc::new(move |_| settings)) };
-        let mut checks = HashMap::new();
         if stream.segmentation().is_some() {
             site.watch(&mut checks).await;
         }
