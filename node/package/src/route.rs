@@ -80,7 +80,8 @@ pub(crate) fn parse(path: &str) -> Option<Route<'_>> {
         let leaf = stem.strip_suffix("__master")?;
         return if leaf_of(id) == leaf { route(id, Target::LowLatency) } else { None };
     }
-    if let (Some(folder), Some(name)) = (folder, RenditionName::parse(stem)) {
+    // The one playlist of a transport stream is the stream's own.
+    if let (Some(folder), Some(name)) = (folder, RenditionName::parse(stem).filter(|n| n.kind != b't')) {
         return route(folder, Target::Rendition(name, File::Playlist));
     }
     let whole = &rest[..rest.len() - ".m3u8".len()];
@@ -217,6 +218,7 @@ mod tests {
             ("/LiveApp/streams/ll-hls/cam1/cam1__master.m3u8", "cam1", Target::LowLatency),
             ("/LiveApp/streams/ll-hls/s/c/c__master.m3u8", "s/c", Target::LowLatency),
             ("/LiveApp/streams/cam1/v0.m3u8", "cam1", v0(File::Playlist)),
+            ("/LiveApp/streams/cam1/t0.m3u8", "cam1/t0", Target::Stream),
             ("/LiveApp/streams/s/cam1/v0.m3u8", "s/cam1", v0(File::Playlist)),
             ("/LiveApp/streams/cam1/v0_init_77.mp4", "cam1", v0(File::Init(77))),
             ("/LiveApp/streams/cam1/v0_12.m4s", "cam1", v0(File::Segment(12))),

@@ -13,6 +13,10 @@ use crate::settings::{EVENT_BYTES, PlaylistType};
 /// More missing numbers in a row than this are not shown as gaps: the list starts anew behind them.
 const MOST_GAPS: u64 = 8;
 
+/// Payload bytes that a rendition keeps at most; beyond that the list gets shorter, down to three segments.
+const MOST_BYTES: usize = 128 << 20;
+const SHORTEST_LIST: usize = 3;
+
 /// A segment, complete or being made.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -111,7 +115,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(list_size: usize, playlist_type: PlaylistType, target: Duration) -> Self {
         Window {
-            list_size: list_size.max(3),
+            list_size: list_size.max(SHORTEST_LIST),
             playlist_type,
             target,
             segments: VecDeque::new(),
@@ -180,9 +184,10 @@ impl Window {
         }
         // A segment stays for as long as the longest playlist that named it, and its own time.
         let keep = self.list_size * 2 + 1;
-        while self.segments.len() > keep {
+        while self.segments.len() > keep || (self.bytes > MOST_BYTES && self.segments.len() > SHORTEST_LIST) {
             if let Some(old) = self.segments.pop_front() {
                 self.bytes = self.bytes.saturating_sub(old.bytes.len());
+                self.listed = self.listed.min(self.segments.len());
             }
         }
     }
@@ -439,6 +444,19 @@ mod tests {
             let listed: Vec<u64> = w.listed().map(|s| s.media_sequence).collect();
             assert_eq!(listed, [msn]);
         }
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_the_list_size() {
+        let mut w = Window::new(1000, PlaylistType::Sliding, Duration::from_secs(1));
+        let large = Bytes::from(vec![0; 40 << 20]);
+        for msn in 0..9 {
+            w.apply(opening(msn, 0, msn as i64 * 1000));
+            let bytes = large.clone();
+            w.apply(Output::Part(Part { duration: 1_000_000, independent: true, frames: 30, bytes }));
+            w.apply(Output::Close);
+        }
+        assert_eq!((w.segments.len(), w.listed().len(), w.bytes), (3, 3, 120 << 20));
     }
 
     #[test]

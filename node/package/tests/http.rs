@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{END, Media, Site, av, site, text, write_all};
 use sluice_media::session::Protocol;
 use sluice_media::{Publisher, StreamKey, Timestamp};
-use sluice_package::validate::parse;
+use sluice_package::validate::{Ask, Checker, parse};
 use sluice_package::{HlsSettings, SegmentType};
 
 const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -g 30";
@@ -205,4 +205,34 @@ async fn without_low_latency_and_in_ts() {
     assert_eq!((header(&r, "content-type"), r.body()[0]), ("video/MP2T", 0x47));
     let r = site.get("/LiveApp/streams/ll-hls/cam1/cam1__master.m3u8").await;
     assert_eq!((r.status().as_u16(), header(&r, "location")), (302, "../../cam1.m3u8"));
+}
+
+#[tokio::test]
+async fn a_publisher_that_comes_back_goes_on_behind_a_discontinuity() {
+    let (site, publisher) = live(HlsSettings::default()).await;
+    let uri = "/LiveApp/streams/cam1/a0.m3u8?session=a";
+    let mut checker = Checker::new(Duration::from_secs(9));
+    let before = text(&site.get(uri).await);
+    checker.observe(Ask::default(), Duration::ZERO, &before);
+    let (msn, part) = parse(&before).unwrap().next().unwrap();
+    let blocked = format!("{uri}&_HLS_msn={msn}&_HLS_part={part}");
+    let again = async {
+        drop(publisher);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut publisher = site.hub.resume(&StreamKey::new("LiveApp", "cam1")).unwrap();
+        for t in &media().tracks {
+            publisher.add_track(t.clone()).unwrap();
+        }
+        // A publisher that starts anew starts its clock anew.
+        write_all(&mut publisher, &media(), Timestamp::ZERO, Timestamp::from_millis(6000));
+        publisher
+    };
+    let (answer, _publisher) = tokio::join!(site.get(&blocked), again);
+    assert_eq!(answer.status(), 200, "a hiccup ends nobody's playback");
+    checker.observe(Ask { msn: Some(msn), part: None, skip: false }, Duration::ZERO, &text(&answer));
+    checker.observe(Ask::default(), Duration::ZERO, &text(&site.get(uri).await));
+    assert!(checker.broken().is_empty(), "{:#?}", checker.broken());
+    let after = parse(&text(&site.get(uri).await)).unwrap();
+    let breaks: u32 = after.segments.iter().map(|s| s.discontinuities).sum();
+    assert_eq!((breaks, after.media_sequence), (1, 100), "{after:?}");
 }
