@@ -324,11 +324,13 @@ impl Writer {
         if !began && (changed || self.tracks[lane].group_bytes > LARGEST_GROUP) {
             let stamp = self.stamper.force(frame.dts, changed, now);
             self.announce(stamp);
+            began = true;
         }
         let newest = self.newest.map(|(t, _)| t);
         let l = &mut self.tracks[lane];
         let mut begins = None;
-        while l.pending.front().is_some_and(|s| s.start <= frame.dts || l.pending.len() > PENDING) {
+        // What this frame began holds for it in any case.
+        while l.pending.front().is_some_and(|s| began || s.start <= frame.dts || l.pending.len() > PENDING) {
             begins = l.pending.pop_front();
         }
         if let Some(stamp) = begins {

@@ -170,6 +170,8 @@ impl Stamper {
     }
 
     fn begin(&mut self, dts: Timestamp, segment: bool, now: SystemTime) -> Stamp {
+        // Tracks take turns in beginning groups, and one may be a little behind the other: stamps never go back.
+        let dts = if self.segment_start.is_some() { dts.max(self.group_start) } else { dts };
         if self.segment_start.is_none() {
             self.segment_start = Some(dts);
             self.last = dts;

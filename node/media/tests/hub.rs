@@ -400,6 +400,7 @@ proptest! {
                     Seen::Group(t, stamp, ..) => {
                         if let Some(before) = &group[usize::from(*t)] {
                             assert!(stamp.group > before.group && stamp.media_sequence >= before.media_sequence);
+                            assert!(stamp.start >= before.start && stamp.segment_start <= stamp.start);
                         }
                         group[usize::from(*t)] = Some(stamp.clone());
                     }

@@ -49,6 +49,9 @@ pub enum Error {
     /// A message that is shorter than its kind.
     #[error("{0} is cut short: the peer sent a malformed message")]
     Truncated(&'static str),
+    /// An aggregate message of more parts than any encoder makes.
+    #[error("an aggregate message has more than {0} messages in it")]
+    Aggregate(usize),
     /// A codec that Sluice does not carry.
     #[error(
         "{0} is not supported over RTMP: use H.264, HEVC, AV1, VP9 or VP8 video and AAC, Opus or MP3 audio"

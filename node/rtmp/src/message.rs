@@ -160,11 +160,14 @@ fn user_control(data: &[u8]) -> Result<UserControl, Error> {
     })
 }
 
+/// Messages that one aggregate may carry: each costs memory, however short it is.
+const AGGREGATE_TAGS: usize = 4096;
+
 /// The messages inside an aggregate message. Their timestamps are moved so that the first has the
 /// aggregate's own, as the specification says.
 ///
 /// # Errors
-/// When a tag is cut short.
+/// When a tag is cut short, or there are too many.
 pub fn aggregate(outer: &Message) -> Result<Vec<Message>, Error> {
     let short = || Error::Truncated("an aggregate message");
     let (mut data, mut messages, mut first) = (outer.payload.clone(), Vec::new(), None);
@@ -177,6 +180,9 @@ pub fn aggregate(outer: &Message) -> Result<Vec<Message>, Error> {
         }
         let mut tag = data.split_to(11 + length);
         let offset = timestamp.wrapping_sub(*first.get_or_insert(timestamp));
+        if messages.len() == AGGREGATE_TAGS {
+            return Err(Error::Aggregate(AGGREGATE_TAGS));
+        }
         messages.push(Message {
             timestamp: outer.timestamp.wrapping_add(offset),
             type_id: header[0] & 0x1f,
@@ -322,6 +328,13 @@ mod tests {
         let message =
             Message { timestamp: 0, type_id: kind::COMMAND_AMF3, stream_id: 1, payload: payload.freeze() };
         assert_eq!(message.parse().unwrap(), Body::Command(Command::new("closeStream", 0.0, vec![])));
+    }
+
+    #[test]
+    fn an_aggregate_of_countless_empty_tags_is_refused() {
+        let payload = [[9u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]; AGGREGATE_TAGS + 1].concat();
+        let outer = Message { timestamp: 0, type_id: kind::AGGREGATE, stream_id: 1, payload: payload.into() };
+        assert!(matches!(aggregate(&outer), Err(Error::Aggregate(_))));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! different places; parameters may hang on any of them. AMS's path form
 //! `/{app}/{id}/{token}/{subscriberId}/{subscriberCode}` gives parameters too.
 
+/// So many parameters are kept: those of a name that has more are not meant for us.
+const MOST_PARAMETERS: usize = 64;
+
 /// What a client wants to publish or play.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
@@ -46,7 +49,7 @@ impl Target {
     }
 
     fn add(&mut self, key: String, value: String) {
-        if !self.query.iter().any(|(k, _)| *k == key) {
+        if self.query.len() < MOST_PARAMETERS && !self.query.iter().any(|(k, _)| *k == key) {
             self.query.push((key, value));
         }
     }
@@ -62,10 +65,10 @@ fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let hex = bytes.get(i + 1..i + 3).and_then(|h| std::str::from_utf8(h).ok());
-        match hex.filter(|_| bytes[i] == b'%').and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
+        let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+        match hex(i + 1).zip(hex(i + 2)).filter(|_| bytes[i] == b'%') {
+            Some((high, low)) => {
+                out.push((high * 16 + low) as u8);
                 i += 3;
             }
             None => {
@@ -119,5 +122,6 @@ mod tests {
     #[test]
     fn odd_percent_signs_stay() {
         assert_eq!(decode("50%+%zz%4"), "50%+%zz%4");
+        assert_eq!(decode("%+1%-1"), "%+1%-1");
     }
 }
