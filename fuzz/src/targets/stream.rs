@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use sluice_media::session::{self, Egress, Play, Protocol, Refusal};
 use sluice_media::stats::ViewerGuard;
 use sluice_media::{Event, Hub, Origin, Stamp, Start, Stream, StreamKey, StreamSettings, Timestamp};
-use sluice_package::validate::{Ask, Checker, Playlist, parse};
+use sluice_package::validate::{Ask, Checker, parse};
 use sluice_package::{HlsSettings, SegmentType, Service};
 use sluice_rtmp::ingest::Ingest;
 
@@ -238,16 +238,38 @@ impl Site {
         check_lines(text);
         let checker = checks.entry(path.to_owned()).or_insert_with(|| Checker::new(Duration::from_secs(1)));
         let Some(playlist) = checker.observe(Ask::default(), Duration::ZERO, text) else { return };
-        for uri in media_uris(playlist) {
-            let path = resolve(path, uri);
-            let answer = self.get(&path).await;
-            assert_eq!(answer.status(), StatusCode::OK, "{path} is in the playlist");
-            if path.ends_with(".ts") {
-                assert_eq!(answer.body().len() % 188, 0, "{path} is not made of packets");
+        for segment in playlist.segments.clone() {
+            if let Some(init) = &segment.map {
+                boxes(&self.file(path, init).await, init);
+            }
+            let mut parts = Vec::new();
+            for part in &segment.parts {
+                let bytes = self.file(path, &part.uri).await;
+                boxes(&bytes, &part.uri);
+                parts.extend_from_slice(&bytes);
+            }
+            let Some(uri) = segment.uri.filter(|_| !segment.gap) else { continue };
+            let whole = self.file(path, &uri).await;
+            assert!(parts.is_empty() || parts == whole, "{uri} is not its parts in a row");
+            if uri.ends_with(".ts") {
+                let packets = whole.chunks(188);
+                assert!(
+                    packets.clone().all(|p| p.len() == 188 && p[0] == 0x47),
+                    "{uri} is not made of packets"
+                );
             } else {
-                boxes(answer.body(), &path);
+                boxes(&whole, &uri);
             }
         }
+    }
+
+    /// A file that the playlist at `base` names.
+    async fn file(&self, base: &str, uri: &str) -> Bytes {
+        let path = resolve(base, uri);
+        let answer = self.get(&path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path} is in the playlist");
+        check_answer(&answer);
+        answer.into_body()
     }
 }
 
@@ -273,13 +295,6 @@ fn uris(text: &str) -> Vec<String> {
     let quoted = text.lines().filter_map(|l| Some(l.split_once("URI=\"")?.1.split('"').next()?.to_owned()));
     let plain = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).map(str::to_owned);
     quoted.chain(plain).collect()
-}
-
-fn media_uris(playlist: &Playlist) -> impl Iterator<Item = &str> {
-    playlist.segments.iter().flat_map(|s| {
-        let whole = s.uri.as_deref().filter(|_| !s.gap);
-        s.map.as_deref().into_iter().chain(s.parts.iter().map(|p| &p.uri[..])).chain(whole)
-    })
 }
 
 /// A relative URI against the path of the playlist that has it.
