@@ -23,7 +23,7 @@ bench: ## Measure against nginx-rtmp on this machine; ARGS=--quick for a short r
 
 fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for one
 	@scripts/setup.sh build
-	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
+	@fuzz/run $(or $(SECONDS),60) $(TARGET)
 
 test-scale: ## 500 publishers for 60 s on this machine
 	@scripts/setup.sh build

@@ -1,4 +1,5 @@
 #!/bin/bash
-# Runs every fuzz target over its corpus, then on new input for so many seconds each: fuzz.sh SECONDS [TARGET]
+# Runs every fuzz target over its corpus, then over mutations of it, without coverage: fuzz.sh [SECONDS a target]
+# `make fuzz` (fuzz/run) searches with libFuzzer.
 . "$(dirname "$0")/lib.sh"
-exec cargo run --quiet --profile ci --manifest-path fuzz/Cargo.toml --target-dir target -- "${1:-60}" ${2:+--target "$2"}
+exec cargo run --quiet --profile ci --manifest-path fuzz/Cargo.toml --target-dir target -- "${1:-2}"
