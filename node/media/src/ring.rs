@@ -272,37 +272,15 @@ impl<H: Head, T: Item> Cursor<H, T> {
 
     /// What comes next, without taking it.
     pub fn peek<'a>(&'a mut self, ring: &Ring<H, T>) -> Peek<'a, H, T> {
-        loop {
-            let Some(group) = &self.group else {
-                let ended = ring.is_ended();
-                match ring.find(self.next) {
-                    Found::Here(g) => {
-                        self.jump_to(g);
-                        continue;
-                    }
-                    Found::NotYet if ended => return Peek::End,
-                    Found::NotYet => return Peek::Nothing,
-                    Found::Gone => return Peek::Behind,
-                }
+        while self.is_through() {
+            // Asked first: what is not there after the end never comes.
+            let ended = ring.is_ended();
+            match ring.find(self.next) {
+                Found::Here(g) => self.jump_to(g),
+                Found::NotYet if ended => return Peek::End,
+                Found::NotYet => return Peek::Nothing,
+                Found::Gone => return Peek::Behind,
             };
-            // Finished is read first: what is not there then never comes.
-            let finished = group.is_finished();
-            if group.get(self.index).is_none() && self.announced {
-                if !finished {
-                    return Peek::Nothing;
-                }
-                let ended = ring.is_ended();
-                match ring.find(self.next) {
-                    Found::Here(g) => {
-                        self.jump_to(g);
-                        continue;
-                    }
-                    Found::NotYet if ended => return Peek::End,
-                    Found::NotYet => return Peek::Nothing,
-                    Found::Gone => return Peek::Behind,
-                }
-            }
-            break;
         }
         let Some(group) = &self.group else { return Peek::Nothing };
         if !self.announced {
@@ -315,6 +293,12 @@ impl<H: Head, T: Item> Cursor<H, T> {
             }
             None => Peek::Nothing,
         }
+    }
+
+    /// Whether there is nothing more to come from the present group.
+    fn is_through(&self) -> bool {
+        // Finished is read first: what is not there then never comes.
+        self.group.as_ref().is_none_or(|g| self.announced && g.is_finished() && g.get(self.index).is_none())
     }
 
     /// Takes what [`peek`](Self::peek) showed last, a group or an item.
