@@ -71,14 +71,18 @@ where
     let mut tasks = JoinSet::new();
     let before = usage(&load.pid)?;
     let begin = Instant::now();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupted = false;
     // The run, or its end by Ctrl-C: what was measured until then is reported.
     let measured = {
         let mut wait = async |until: Instant| {
-            tokio::select! {
-                () = sleep_until(until) => true,
-                _ = &mut interrupted => false,
+            if !interrupted {
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    _ = &mut interrupt => interrupted = true,
+                }
             }
+            !interrupted
         };
         for index in 0..load.clients as usize {
             if !wait(begin + Duration::from_secs_f64(index as f64 / load.rate)).await {

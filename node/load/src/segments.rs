@@ -31,8 +31,8 @@ async fn fetch(index: usize, stats: &Stats, server: Server, period: Duration) ->
     let begin = Instant::now();
     let mut connection = Connection::new(server.clone());
     let mut ticks = interval_at(begin, period);
-    // A late answer is not made up for by a burst.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Late answers are not made up for by a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut files = Vec::new();
     let mut loaded = None;
     for number in index.. {

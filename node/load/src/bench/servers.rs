@@ -211,7 +211,8 @@ fn answers(port: u16, path: &str) -> bool {
     ask().unwrap_or(false)
 }
 
-/// One worker and live streams, and static files by sendfile over connections that stay open.
+/// One worker with live streams, and with static files as Debian configures them (sendfile, tcp_nopush), but without
+/// a log and over connections that stay open.
 fn nginx_config(folder: &Path, rtmp: u16, http: u16) -> String {
     let folder = folder.display();
     // The folder is readable for us alone, and a worker of root's nginx would be somebody else.
@@ -223,6 +224,6 @@ fn nginx_config(folder: &Path, rtmp: u16, http: u16) -> String {
          events {{ worker_connections 8192; }}\n\
          rtmp {{ server {{\n  listen 127.0.0.1:{rtmp};\n  access_log off;\n  application LiveApp {{ live on; }}\n}} }}\n\
          http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 10000000;\n\
-         \x20 open_file_cache max=64;\n  server {{ listen 127.0.0.1:{http}; root {folder}; }}\n}}\n"
+         \x20 server {{ listen 127.0.0.1:{http}; root {folder}; }}\n}}\n"
     )
 }
