@@ -23,6 +23,7 @@ mod segmenter;
 mod service;
 mod sessions;
 mod settings;
+mod silence;
 pub mod ts;
 pub mod validate;
 mod window;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use sluice_media::segmentation::Segmentation;
 use sluice_media::stats::ViewerGuard;
-use sluice_media::{Event, Reader, Start, Stream, TrackConfig, TrackId};
+use sluice_media::{Event, Reader, Start, Stream, Timestamp, TrackConfig, TrackId};
 use tokio::sync::watch;
 
 use crate::muxed::Muxed;
@@ -18,6 +18,7 @@ use crate::route::{RenditionName, leaf_of};
 use crate::segmenter::{Output, Segmenter};
 use crate::sessions::Sessions;
 use crate::settings::{HlsSettings, SegmentType};
+use crate::silence::{Silence, Sound};
 use crate::window::Window;
 
 /// A packager without viewers and requests stops after this.
@@ -58,8 +59,16 @@ pub(crate) struct Packager {
 }
 
 enum Engine {
-    Apart(HashMap<TrackId, (Arc<Rendition>, Segmenter)>),
+    Apart(HashMap<TrackId, Lane>),
     Together(Box<Muxed>, Arc<Rendition>),
+}
+
+/// A track that is packaged by itself.
+struct Lane {
+    rendition: Arc<Rendition>,
+    segmenter: Segmenter,
+    /// For audio: stands in when it stops.
+    silence: Option<Silence>,
 }
 
 impl Packager {
@@ -247,22 +256,36 @@ impl Packager {
         let mut out = Vec::new();
         match (event, engine) {
             (Event::End, _) => return true,
-            (Event::Group { track, group }, Engine::Apart(tracks)) => {
-                let next =
-                    tracks.values().filter(|(r, _)| (r.name.kind == b'v') == group.head.config.is_video());
-                let index = next.count() as u8;
-                let (_, segmenter) = tracks.entry(track).or_insert_with(|| {
-                    let kind = if group.head.config.is_video() { b'v' } else { b'a' };
-                    let name = RenditionName { kind, index };
-                    let rendition = self.add(name, String::new(), "m4s", segmentation);
-                    (rendition, Segmenter::new(segmentation, self.low_latency()))
+            (Event::Group { track, group }, Engine::Apart(lanes)) => {
+                let video = group.head.config.is_video();
+                let index = lanes.values().filter(|l| l.silence.is_none() == video).count() as u8;
+                let lane = lanes.entry(track).or_insert_with(|| {
+                    let name = RenditionName { kind: if video { b'v' } else { b'a' }, index };
+                    Lane {
+                        rendition: self.add(name, String::new(), "m4s", segmentation),
+                        segmenter: Segmenter::new(segmentation, self.low_latency()),
+                        silence: (!video).then(Silence::default),
+                    }
                 });
-                segmenter.group(&group.head);
+                if lane.silence.as_mut().is_none_or(|s| s.audio_group(&group.head)) {
+                    lane.segmenter.group(&group.head);
+                }
+                if lane.is_reference() {
+                    lanes
+                        .values_mut()
+                        .filter_map(|l| l.silence.as_mut())
+                        .for_each(|s| s.video_group(&group.head));
+                }
             }
-            (Event::Frame { track, frame }, Engine::Apart(tracks)) => {
-                if let Some((rendition, segmenter)) = tracks.get_mut(&track) {
-                    segmenter.frame(frame, &mut out);
-                    deliver(rendition, out);
+            (Event::Frame { track, frame }, Engine::Apart(lanes)) => {
+                let Some(lane) = lanes.get_mut(&track) else { return false };
+                let (reference, dts) = (lane.is_reference(), frame.dts);
+                if lane.silence.as_mut().is_none_or(|s| s.audio(&frame)) {
+                    lane.segmenter.frame(frame, &mut out);
+                    deliver(&lane.rendition, out);
+                }
+                if reference {
+                    lanes.values_mut().for_each(|l| l.fill(dts));
                 }
             }
             (Event::Skipped { groups }, engine) => {
@@ -307,11 +330,14 @@ impl Packager {
 impl Engine {
     fn skip(&mut self) {
         match self {
-            Engine::Apart(tracks) => {
-                for (rendition, segmenter) in tracks.values_mut() {
+            Engine::Apart(lanes) => {
+                for lane in lanes.values_mut() {
                     let mut out = Vec::new();
-                    segmenter.skip(&mut out);
-                    deliver(rendition, out);
+                    lane.segmenter.skip(&mut out);
+                    deliver(&lane.rendition, out);
+                    if let Some(silence) = &mut lane.silence {
+                        *silence = Silence::default();
+                    }
                 }
             }
             Engine::Together(muxed, rendition) => {
@@ -327,6 +353,28 @@ impl Engine {
         for r in all {
             r.end();
         }
+    }
+}
+
+impl Lane {
+    /// The first video track: what audio must keep up with.
+    fn is_reference(&self) -> bool {
+        self.rendition.name == RenditionName { kind: b'v', index: 0 }
+    }
+
+    /// Fills audio that is missing up to a frame of the reference.
+    fn fill(&mut self, dts: Timestamp) {
+        let Some(silence) = &mut self.silence else { return };
+        let mut sounds = Vec::new();
+        silence.video(dts, &mut sounds);
+        let mut out = Vec::new();
+        for sound in sounds {
+            match sound {
+                Sound::Group(head) => self.segmenter.group(&head),
+                Sound::Frame(frame) => self.segmenter.frame(frame, &mut out),
+            }
+        }
+        deliver(&self.rendition, out);
     }
 }
 

@@ -180,9 +180,16 @@ impl Segmenter {
         }
         let Some((_, _, segment_start)) = self.segment else { return };
         let Some(init) = self.init.clone() else { return };
-        // A single frame can be longer than a segment may be, when the source paused.
+        // A single frame can be longer than a segment may be, when the source paused; whole frames beyond that
+        // have no place.
         let latest = segment_start + self.limit;
-        let end = end.min(latest.max(frame.dts));
+        if frame.dts > latest {
+            if last {
+                self.close(out);
+            }
+            return;
+        }
+        let end = end.min(latest);
         let scale = fmp4::timescale(&init.config);
         let (ticks, until) = (frame.dts.to_ticks(scale), end.to_ticks(scale));
         let (at, duration) = match &mut self.grid {

@@ -236,3 +236,36 @@ async fn a_publisher_that_comes_back_goes_on_behind_a_discontinuity() {
     let breaks: u32 = after.segments.iter().map(|s| s.discontinuities).sum();
     assert_eq!((breaks, after.media_sequence), (1, 100), "{after:?}");
 }
+
+#[tokio::test]
+async fn sound_that_stops_does_not_stop_the_audio_playlist() {
+    let site = site(HlsSettings::default());
+    let mut media = av(24, "30", H264, "-c:a aac -b:a 64k -ac 2");
+    media
+        .frames
+        .retain(|(track, f)| media.tracks[usize::from(*track)].is_video() || f.dts.as_millis() < 7000);
+    let mut publisher = site.publish("cam1", &media);
+    write_all(&mut publisher, &media, Timestamp::ZERO, END);
+    let uri = |r: &str| format!("/LiveApp/streams/cam1/{r}.m3u8?session=a");
+    let video = parse(&text(&site.get(&uri("v0")).await)).unwrap();
+    let audio = text(&site.get(&uri("a0")).await);
+    let mut checker = Checker::new(Duration::ZERO);
+    checker.observe(Ask::default(), Duration::ZERO, &audio);
+    assert!(checker.broken().is_empty(), "{:#?}", checker.broken());
+    let audio = parse(&audio).unwrap();
+    let (v, a) = (video.newest().unwrap(), audio.newest().unwrap());
+    assert!(a.0 == v.0 && a.1.unwrap() + 2 > v.1.unwrap(), "audio is at {a:?}, video at {v:?}");
+
+    // What is filled in can be decoded, and is silent.
+    let map = audio.segments[0].map.clone().unwrap();
+    let last = audio.segments.iter().rfind(|s| s.uri.is_some()).and_then(|s| s.uri.clone()).unwrap();
+    let mut file = Vec::new();
+    for name in [map, last] {
+        file.extend_from_slice(site.get(&format!("/LiveApp/streams/cam1/{name}")).await.body());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("silent.mp4");
+    std::fs::write(&path, file).unwrap();
+    let pcm = common::ffmpeg(&["-xerror", "-i", path.to_str().unwrap(), "-f", "s16le"]);
+    assert!(pcm.len() > 300_000 && pcm.iter().all(|b| *b == 0), "{} bytes", pcm.len());
+}
