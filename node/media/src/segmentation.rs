@@ -14,12 +14,11 @@ const LONGEST_SEGMENT: Duration = Duration::from_secs(10);
 const TOLERANCE: Duration = Duration::from_millis(100);
 /// The first measurement takes at least this long, so that a few very short GOPs do not mislead it.
 const MEASURE: Duration = Duration::from_millis(900);
-/// Program time follows the wall clock when the two are further apart: by `SLEW` for each segment.
-const DRIFT: Duration = Duration::from_millis(250);
-/// Enough for any clock's drift, and too little to see. Program time must go on as the segments do: players place
-/// the renditions of a stream by it, and a jump tears them apart (the first frames of a publisher that starts
-/// slowly come late, so the first anchor is easily a second off).
-const SLEW: Duration = Duration::from_millis(1);
+/// When the wall clock and the timeline have drifted apart by more, program time is anchored anew. Players place
+/// the renditions of a stream by program time, so it has to go on exactly as the segments do: a jump, or steps of a
+/// millisecond, tear them apart. A clock that drifts takes days to get here; the first frames of a publisher that
+/// starts slowly, which are a second late, never do.
+const DRIFT: Duration = Duration::from_secs(30);
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,21 +193,17 @@ impl Stamper {
             discontinuity_sequence: self.discontinuity_sequence,
             segment_start: self.segment_start.unwrap_or(dts),
             start: dts,
-            wall_clock: self.wall_clock(dts, segment, now),
+            wall_clock: self.wall_clock(dts, now),
         }
     }
 
-    fn wall_clock(&mut self, dts: Timestamp, segment: bool, now: SystemTime) -> SystemTime {
-        if let Some((at, wall)) = &mut self.anchor {
-            let passed = dts.since(*at);
-            if segment {
-                match now.duration_since(*wall + passed) {
-                    Ok(behind) if behind > DRIFT => *wall += SLEW,
-                    Err(e) if e.duration() > DRIFT => *wall -= SLEW,
-                    _ => {}
-                }
+    fn wall_clock(&mut self, dts: Timestamp, now: SystemTime) -> SystemTime {
+        if let Some((at, wall)) = self.anchor {
+            let expected = wall + dts.since(at);
+            let drift = expected.duration_since(now).unwrap_or_else(|e| e.duration());
+            if drift <= DRIFT {
+                return expected;
             }
-            return *wall + passed;
         }
         // Whole milliseconds are what playlists carry; so nothing is lost on the way to another node.
         let ms = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -333,24 +328,21 @@ mod tests {
     }
 
     #[test]
-    fn program_time_goes_on_with_the_segments_and_follows_the_wall_clock_slowly() {
+    fn program_time_goes_on_exactly_as_the_segments_do() {
         let mut s = Stamper::new(Origin::default(), WISH);
-        // The first frame comes 1.5 s late, those after it in time.
-        let stamps: Vec<Stamp> = (0..90_000)
+        // The first frame comes 1.5 s late, those after it in time, by a clock that is 100 ppm slow.
+        let stamps: Vec<Stamp> = (0..60_000)
             .filter_map(|i| {
                 let dts = Timestamp::from_millis(i * 40);
-                let late = if i == 0 { 1500 } else { 0 };
-                let now = SystemTime::UNIX_EPOCH + Duration::from_millis((i * 40) as u64 + late);
+                let late = if i == 0 { 1_500_000 } else { 0 };
+                let now = SystemTime::UNIX_EPOCH + Duration::from_micros((i * 40_004) as u64 + late);
                 s.next(dts, i % 50 == 0, Reference::Video, now)
             })
             .collect();
         for pair in stamps.windows(2) {
             let passed = pair[1].wall_clock.duration_since(pair[0].wall_clock).expect("goes on");
-            assert!(passed.abs_diff(pair[1].start.since(pair[0].start)) <= SLEW);
+            assert_eq!(passed, pair[1].start.since(pair[0].start));
         }
-        let last = &stamps[stamps.len() - 1];
-        let due = SystemTime::UNIX_EPOCH + last.start.since(Timestamp::ZERO);
-        assert!(last.wall_clock.duration_since(due).is_ok_and(|late| late <= DRIFT));
     }
 
     proptest! {
