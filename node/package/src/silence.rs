@@ -117,12 +117,12 @@ impl Silence {
                 break;
             }
             let stamp = self.stamps.iter().rev().find(|s| s.start <= t);
-            if let (Some(stamp), Some(head)) = (stamp, &self.head) {
-                if self.group.is_none_or(|g| stamp.group > g) {
-                    self.group = Some(stamp.group);
-                    let (stamp, config) = (stamp.clone(), head.config.clone());
-                    out.push(Sound::Group(GroupHead { stamp, config, independent: true }));
-                }
+            if let (Some(stamp), Some(head)) = (stamp, &self.head)
+                && self.group.is_none_or(|g| stamp.group > g)
+            {
+                self.group = Some(stamp.group);
+                let (stamp, config) = (stamp.clone(), head.config.clone());
+                out.push(Sound::Group(GroupHead { stamp, config, independent: true }));
             }
             f.frames += 1;
             self.newest = Some(t);
