@@ -28,6 +28,8 @@ const BREAK: u8 = 0x80;
 const VIEWS: usize = 4;
 /// With frames no further apart than this, a segment never lasts longer than its target.
 const STEP: Duration = Duration::from_millis(500);
+/// The hub dates segments by their media until that is 30 s from the wall clock.
+const AHEAD: Timestamp = Timestamp::from_millis(28_000);
 const APP: &str = "LiveApp";
 const ID: &str = "cam1";
 
@@ -120,7 +122,7 @@ pub(crate) fn stream(data: &[u8]) {
             rest = tail;
             if what & VIEW != 0 && views < VIEWS && stream.segmentation().is_some() {
                 views += 1;
-                site.watch(&mut checks).await;
+                site.watch(&mut checks, false).await;
             }
             if what & BREAK != 0 {
                 drop(ingest);
@@ -140,20 +142,23 @@ pub(crate) fn stream(data: &[u8]) {
             ingest.flush();
         }
         if stream.segmentation().is_some() {
-            site.watch(&mut checks).await;
+            site.watch(&mut checks, false).await;
         }
         ingest.finish();
-        let longest = read(&stream).await;
+        let (longest, newest) = read(&stream).await;
         if stream.segmentation().is_some() {
-            site.watch(&mut checks).await;
+            site.watch(&mut checks, true).await;
         }
         // A picture that is shown for longer than a part or a segment may last cannot be cut, and one that is shown
-        // long after its time moves the dates; how parts fit steady frame rates is for the package's own tests.
+        // long after its time moves the dates; how parts fit steady frame rates is for the package's own tests. And all
+        // comes at once here, so dates are set anew where the media is far ahead of the wall clock.
         let odd = longest > STEP;
+        let ahead = newest > AHEAD;
         let excused = |rule: &&String| {
             rule.contains("of the part target")
                 || rule.contains("than the part target")
-                || odd && (rule.contains("than the target duration") || rule.contains("the date of segment"))
+                || odd && rule.contains("than the target duration")
+                || (odd || ahead) && rule.contains("the date of segment")
         };
         for (uri, checker) in checks {
             let broken: Vec<_> = checker.broken().iter().filter(|rule| !excused(rule)).collect();
@@ -163,11 +168,11 @@ pub(crate) fn stream(data: &[u8]) {
 }
 
 /// Reads the stream as an egress does, and checks what the hub promises. The longest time from one frame to the next,
-/// or from the decoding of one to its showing.
-async fn read(stream: &Arc<Stream>) -> Duration {
+/// or from the decoding of one to its showing; and the newest time.
+async fn read(stream: &Arc<Stream>) -> (Duration, Timestamp) {
     let mut reader = stream.subscribe(Start::Oldest, Duration::from_secs(3600));
     let mut last: HashMap<u8, (Timestamp, Option<Arc<Stamp>>)> = HashMap::new();
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut newest) = (Duration::ZERO, Timestamp::ZERO);
     loop {
         match reader.next().await {
             Event::Group { track, group } => {
@@ -191,9 +196,10 @@ async fn read(stream: &Arc<Stream>) -> Duration {
                 let step = if at.0 == i64::MIN { Duration::ZERO } else { frame.dts.since(*at) };
                 longest = longest.max(step).max(frame.pts.since(frame.dts));
                 *at = frame.dts;
+                newest = newest.max(frame.dts);
             }
             Event::Skipped { groups } => panic!("{groups} groups skipped by a reader that may be behind"),
-            Event::End => return longest,
+            Event::End => return (longest, newest),
         }
     }
 }
@@ -210,8 +216,8 @@ impl Site {
         self.service.handle(&parts, peer()).await
     }
 
-    /// Fetches the playlists of the stream, and all that they name.
-    async fn watch(&self, checks: &mut HashMap<String, Checker>) {
+    /// Fetches the playlists of the stream, which may have `ended`, and all that they name.
+    async fn watch(&self, checks: &mut HashMap<String, Checker>, ended: bool) {
         let path = format!("/{APP}/streams/{ID}.m3u8?session=0123456789abcdef");
         let answer = self.get(&path).await;
         check_answer(&answer);
@@ -228,8 +234,12 @@ impl Site {
         for uri in uris(&text) {
             let path = resolve(&path, &uri);
             let answer = self.get(&path).await;
-            assert_eq!(answer.status(), StatusCode::OK, "{path} is in the playlist");
             check_answer(&answer);
+            // A track may have sent a single frame so far: its first part is waited for, and does not come.
+            if answer.status() == StatusCode::SERVICE_UNAVAILABLE && !ended {
+                continue;
+            }
+            assert_eq!(answer.status(), StatusCode::OK, "{path} is in the playlist");
             self.media(&path, &text_of(&answer), checks).await;
         }
     }
