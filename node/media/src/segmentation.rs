@@ -177,6 +177,12 @@ impl Stamper {
         } else {
             self.group += 1;
             if segment {
+                // A segment that is cut short for another reason is in the list all the same.
+                if self.known.is_none() {
+                    let from = self.segment_start.unwrap_or(dts);
+                    let lasted = self.last.since(from) + self.step;
+                    self.measure.longest = self.measure.longest.max(lasted);
+                }
                 self.segment_start = Some(dts);
                 self.media_sequence += 1;
             }

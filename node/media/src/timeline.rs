@@ -97,7 +97,13 @@ impl Timeline {
         let newest = self.tracks.iter().filter_map(|t| t.last).map(|p| p.at).max();
         let others: Vec<i64> =
             self.tracks.iter().enumerate().filter(|(i, _)| *i != track).map(|(_, t)| t.offset).collect();
+        // A track that starts later keeps in sync with the one that was heard last, jumps included.
+        let leader = self.tracks.iter().filter(|t| t.last.is_some()).max_by_key(|t| t.last.map(|p| p.at));
+        let leader = leader.map_or(offset, |t| t.offset);
         let clock = &mut self.tracks[track];
+        if clock.last.is_none() {
+            clock.offset = leader;
+        }
         let mut at = dts.0.saturating_add(clock.offset);
         let mut jumped = false;
         // A track's first frame is measured against the newest of the others, with room for late starters.
@@ -172,6 +178,14 @@ mod tests {
         let a = t.place(1, ms(900_010), ms(900_010));
         assert_eq!(a.dts, ms(1210), "with the offset that video found");
         assert!(!t.place(0, ms(900_040), ms(900_040)).jumped);
+    }
+
+    #[test]
+    fn a_track_that_starts_after_a_jump_is_in_sync() {
+        let mut t = Timeline::new(ms(0));
+        t.place(0, ms(0), ms(0));
+        assert_eq!(t.place(0, ms(8000), ms(8000)).dts, ms(20), "closed up");
+        assert_eq!(t.place(1, ms(8010), ms(8010)).dts, ms(30));
     }
 
     #[test]

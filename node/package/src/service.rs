@@ -192,7 +192,8 @@ impl Service {
             return self.media(asked, packager, name).await;
         }
         // Delivery directives stay: the client asked for that state of the playlist.
-        let directives = asked.text.split('&').filter(|p| p.starts_with("_HLS_"));
+        let plain = |p: &str| p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'='));
+        let directives = asked.text.split('&').filter(|p| p.starts_with("_HLS_") && plain(p));
         let mut to = format!("{file}.m3u8{}", asked.query_with(Some(&session)));
         for d in directives {
             let _ = write!(to, "&{d}");
