@@ -16,6 +16,9 @@ const MODEST: Budget = Budget { fixed: 16 * KIB, per_byte: 16 };
 /// A value of AMF0 may be a single byte, so what counts is how many there may be in a message.
 const VALUES: Budget = Budget { fixed: 768 * KIB, per_byte: 16 };
 
+/// Each piece of a text becomes a text of its own.
+const TEXTS: Budget = Budget { fixed: 64 * KIB, per_byte: 32 };
+
 const PLAIN: Target = Target { name: "", run: |_| {}, memory: MODEST, also: &[], words: &[] };
 
 /// All targets.
@@ -45,7 +48,7 @@ pub const TARGETS: &[Target] = &[
         words: &[&[8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xaf, 0, 0, 0, 12], &[22, 0, 0, 30]],
         ..PLAIN
     },
-    Target { name: "rtmp_target", run: rtmp::target, words: rtmp::URL_WORDS, ..PLAIN },
+    Target { name: "rtmp_target", run: rtmp::target, memory: TEXTS, words: rtmp::URL_WORDS, ..PLAIN },
     Target {
         name: "rtmp_session",
         run: session::server,
