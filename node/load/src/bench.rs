@@ -24,6 +24,7 @@ pub(crate) fn run(options: &Bench) -> Result<(), Error> {
     let wanted = |m: &Measurement| {
         options.only.is_empty() || options.only.iter().any(|only| m.name().contains(only.as_str()))
     };
+    let heading = heading(rounds, options.quick);
     let mut table = Table::default();
     for round in 1..=rounds {
         for measurement in Measurement::ALL.into_iter().filter(wanted) {
@@ -40,7 +41,7 @@ pub(crate) fn run(options: &Bench) -> Result<(), Error> {
             }
         }
     }
-    let text = format!("{}\n{table}", heading(rounds, options.quick));
+    let text = format!("{heading}\n{table}");
     print!("{text}");
     match &options.out {
         Some(path) => fs::write(path, text).map_err(|e| Error::File(path.clone(), e)),
