@@ -84,6 +84,8 @@ pub(crate) async fn resources(State(state): State<Arc<ApiState>>) -> Response {
                 "start-time": millis(started_at),
             },
             "host-address": state.host,
+            // Ours: where the dashboard tells people to publish.
+            "rtmp-port": state.settings.rtmp_port,
             "time": millis(SystemTime::now()),
             "traffic": {
                 "bytesIn": traffic.bytes_in,

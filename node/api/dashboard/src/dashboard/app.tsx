@@ -46,6 +46,7 @@ export function App() {
     document.title = route.page === "stream" ? `${route.key.id} – Sluice` : "Sluice";
   }, [route]);
 
+  const rtmpPort = node.data?.["rtmp-port"];
   const now = Math.max(node.readAt, streams.readAt) + clockOffset(node.data, node.readAt);
   const signOut = (): void => {
     token.set("");
@@ -93,6 +94,7 @@ export function App() {
                   streams={streams.data}
                   failed={streams.error !== null}
                   apps={apps.data?.map(({ name }) => name) ?? []}
+                  rtmpPort={rtmpPort}
                   now={now}
                   refresh={streams.refresh}
                 />
@@ -103,6 +105,7 @@ export function App() {
                 key={`${route.key.app}/${route.key.id}`}
                 stream={route.key}
                 live={streams.data}
+                rtmpPort={rtmpPort}
                 now={now}
                 refresh={streams.refresh}
               />

@@ -5,7 +5,7 @@ import { CopyField } from "./copy";
 const PREFERRED = "LiveApp";
 
 /** How to send a stream to this node: for OBS and for ffmpeg, with this host's addresses. */
-export function PublishGuide({ apps }: { apps: string[] }) {
+export function PublishGuide({ apps, rtmpPort }: { apps: string[]; rtmpPort: number | undefined }) {
   const names = apps.length > 0 ? apps : [PREFERRED];
   const [chosen, setChosen] = useState("");
   const [typed, setTyped] = useState("cam1");
@@ -13,7 +13,7 @@ export function PublishGuide({ apps }: { apps: string[] }) {
   const id = typed.trim();
   const valid = isStreamId(id);
   const key = { app, id: valid ? id : "cam1" };
-  const address = rtmpAddress(key, location.hostname);
+  const address = rtmpAddress(key, location.hostname, rtmpPort);
   return (
     <div class="guide">
       <div class="guide-choice">
@@ -46,7 +46,7 @@ export function PublishGuide({ apps }: { apps: string[] }) {
         <div>
           <h3>OBS Studio</h3>
           <p class="note">Settings, Stream, Service “Custom…”. A keyframe interval of 1 or 2 s starts viewers fastest.</p>
-          <CopyField label="Server" text={rtmpServer(app, location.hostname)} />
+          <CopyField label="Server" text={rtmpServer(app, location.hostname, rtmpPort)} />
           <CopyField label="Stream key" text={key.id} />
         </div>
         <div>

@@ -7,8 +7,14 @@ import { title, viewers, viewersInWords } from "./streams";
 import type { LiveStream } from "./types";
 
 /** One stream: its picture, figures and addresses. */
-export function StreamPage(props: { stream: StreamKey; live: LiveStream[] | null; now: number; refresh(): void }) {
-  const { stream: key, live, now } = props;
+export function StreamPage(props: {
+  stream: StreamKey;
+  live: LiveStream[] | null;
+  rtmpPort: number | undefined;
+  now: number;
+  refresh(): void;
+}) {
+  const { stream: key, live, rtmpPort, now } = props;
   const stream = live?.find(({ app, streamId }) => app === key.app && streamId === key.id);
   const { origin, hostname } = location;
   return (
@@ -58,7 +64,7 @@ export function StreamPage(props: { stream: StreamKey; live: LiveStream[] | null
             <h2 id="links-heading">Addresses</h2>
             <CopyField label="Watch page" text={`${origin}${watchPage(key)}`} href={watchPage(key)} />
             <CopyField label="HLS" text={`${origin}${plainPlaylist(key)}`} />
-            <CopyField label="RTMP (publish and play)" text={rtmpAddress(key, hostname)} />
+            <CopyField label="RTMP (publish and play)" text={rtmpAddress(key, hostname, rtmpPort)} />
           </section>
         </div>
       </div>

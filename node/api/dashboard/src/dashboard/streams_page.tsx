@@ -24,10 +24,11 @@ export function StreamsPage(props: {
   /** The last question failed; without streams there is then nothing to wait for here. */
   failed: boolean;
   apps: string[];
+  rtmpPort: number | undefined;
   now: number;
   refresh(): void;
 }) {
-  const { streams, apps, now } = props;
+  const { streams, apps, rtmpPort, now } = props;
   const [search, setSearch] = useState("");
   const [order, setOrder] = useState<Order>("name");
 
@@ -45,7 +46,7 @@ export function StreamsPage(props: {
       <section class="card" aria-labelledby="empty-heading">
         <h2 id="empty-heading">Nothing is live right now</h2>
         <p class="note">Send a stream to this node and it appears here within two seconds.</p>
-        <PublishGuide apps={apps} />
+        <PublishGuide apps={apps} rtmpPort={rtmpPort} />
       </section>
     );
   }
@@ -100,7 +101,7 @@ export function StreamsPage(props: {
       </section>
       <details class="card">
         <summary>How to publish another stream</summary>
-        <PublishGuide apps={apps} />
+        <PublishGuide apps={apps} rtmpPort={rtmpPort} />
       </details>
     </>
   );

@@ -39,6 +39,7 @@ export interface SystemResources {
   softwareVersion?: string | { versionName?: string };
   "server-timing"?: { "up-time"?: number; "start-time"?: number };
   "host-address"?: string;
+  "rtmp-port"?: number;
   traffic?: { bytesIn?: number; bytesOut?: number; bitsInPerSecond?: number; bitsOutPerSecond?: number };
 }
 

@@ -70,7 +70,7 @@ if (request.key === null) {
   video.muted = request.muted;
   video.autoplay = request.autoplay;
   // For those who embed the page or test it: how playback goes, and what the page says.
-  const player = play(video, { key: request.key, query: request.query, onPhase });
+  const player = play(video, { key: request.key, query: request.query, debug: request.debug, onPhase });
   Object.assign(window, { sluicePlayer: { stats: player.stats } });
   video.addEventListener("loadeddata", () => {
     if (!video.paused) return;

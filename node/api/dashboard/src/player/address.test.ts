@@ -7,6 +7,7 @@ test("the watch page is addressed as AMS's is", () => {
     problem: "",
     autoplay: true,
     muted: false,
+    debug: false,
     query: "",
   });
   expect(readWatchRequest("/live/play.html", "?name=a.b_c-1&autoplay=false&mute=true")).toMatchObject({

@@ -42,6 +42,8 @@ export interface WatchRequest {
   problem: string;
   autoplay: boolean;
   muted: boolean;
+  /** Whether to write what hls.js does to the browser's console. */
+  debug: boolean;
   /** Query to pass on to the playlists: tokens and subscriber ids. */
   query: string;
 }
@@ -50,7 +52,7 @@ const PASSED_ON = ["token", "subscriberId", "subscriberCode", "jwt"];
 
 /**
  * Reads `/{app}/play.html?id=…`. Parameters are those of AMS's page: `id` (or `name`), `autoplay`, `mute`, and
- * `token`, `subscriberId`, `subscriberCode`; `playOrder` is accepted, and HLS is played whatever it says.
+ * `token`, `subscriberId`, `subscriberCode`; `debug=true` is ours; `playOrder` is accepted, and HLS is played whatever it says.
  */
 export function readWatchRequest(path: string, search: string): WatchRequest {
   const params = new URLSearchParams(search);
@@ -62,7 +64,7 @@ export function readWatchRequest(path: string, search: string): WatchRequest {
     if (value !== null && value !== "") passed.set(name, value);
   }
   const query = passed.size > 0 ? `?${passed}` : "";
-  const request = { autoplay: params.get("autoplay") !== "false", muted: params.get("mute") === "true", query };
+  const request = { autoplay: params.get("autoplay") !== "false", muted: params.get("mute") === "true", debug: params.get("debug") === "true", query };
   if (!isAppName(app)) return { ...request, key: null, problem: "This page belongs under an application's path." };
   if (id === "") return { ...request, key: null, problem: "Add ?id= and the stream's id to the address of this page." };
   if (!isStreamId(id)) return { ...request, key: null, problem: "The stream id in the address of this page is not valid." };

@@ -22,6 +22,8 @@ export interface Options {
   key: StreamKey;
   /** Query for the playlists, with its `?`. */
   query?: string;
+  /** Writes what hls.js does to the console. */
+  debug?: boolean;
   onPhase(phase: Phase): void;
 }
 
@@ -31,7 +33,7 @@ const GOOD_SESSION_MS = 10_000;
 const STALE_AFTER_PAUSE = 3;
 
 /** Starts to play and goes on until `destroy`. Playback itself starts when `video.autoplay` is set, or by the viewer. */
-export function play(video: HTMLVideoElement, { key, query = "", onPhase }: Options): Player {
+export function play(video: HTMLVideoElement, { key, query = "", debug = false, onPhase }: Options): Player {
   const abort = new AbortController();
   const { signal } = abort;
   let hls: Hls | null = null;
@@ -64,7 +66,7 @@ export function play(video: HTMLVideoElement, { key, query = "", onPhase }: Opti
 
   const session = (url: string): Promise<Ending> => {
     if (playsNatively(video)) return playNatively(video, url, signal, tell, start);
-    return playByScript(video, url, signal, { tell, start, engine: (engine) => (hls = engine), stalled: () => stalls++ });
+    return playByScript(video, url, signal, debug, { tell, start, engine: (engine) => (hls = engine), stalled: () => stalls++ });
   };
 
   const run = async (): Promise<void> => {

@@ -35,6 +35,7 @@ export async function playByScript(
   video: HTMLVideoElement,
   url: string,
   signal: AbortSignal,
+  debug: boolean,
   listener: Listener,
 ): Promise<Ending> {
   let module: typeof import("hls.js");
@@ -50,13 +51,16 @@ export async function playByScript(
   }
 
   const hls = new Engine({
+    debug,
     lowLatencyMode: true,
     // The distance from the edge is the playlist's PART-HOLD-BACK; each stall adds a little to it.
     liveSyncOnStallIncrease: 0.15,
     // The pace is ours: see pace.ts.
     maxLiveSyncPlaybackRate: 1,
     maxBufferLength: 10,
-    backBufferLength: 10,
+    // The browser drops what was played when it needs the room. hls.js must not: when it does so while a part is
+    // on its way, it forgets the parts before that one, and loads nothing more at the end of some segments.
+    backBufferLength: Infinity,
     liveDurationInfinity: true,
     enableInterstitialPlayback: false,
     // Retries beyond these are made by the player, which tells the viewer about them.
@@ -65,6 +69,7 @@ export async function playByScript(
     fragLoadPolicy: policy(10_000, 4),
   });
   tightenPadding(hls);
+  if (debug) Object.assign(window, { hls });
   const session = new AbortController();
   const stop = AbortSignal.any([signal, session.signal]);
   try {
