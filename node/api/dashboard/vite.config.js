@@ -24,6 +24,7 @@ export default defineConfig({
     proxy: {
       "^/rest/": node,
       "^/[^/]+/(rest|streams)/": node,
+      "^/[^/]+/play\\.html": { target: node, bypass: () => "/play.html" },
     },
   },
   test: { environment: "node", include: ["src/**/*.test.ts"] },
