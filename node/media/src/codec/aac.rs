@@ -60,7 +60,7 @@ impl Config {
                 if r.flag()? {
                     sbr = true;
                     if r.flag()? {
-                        output_rate = core_rate * 2;
+                        output_rate = believable(core_rate * 2)?;
                     }
                 }
                 if short { 480 } else { 512 }
@@ -126,10 +126,14 @@ fn sample_rate(r: &mut BitReader<'_>) -> Result<u32, CodecError> {
     const ESCAPE: u32 = 15;
     let index = r.u(4)?;
     let rate = if index == ESCAPE { Some(r.u(24)?) } else { SAMPLE_RATES.get(index as usize).copied() };
+    rate.map_or(Err(invalid("samplingFrequencyIndex", index)), believable)
+}
+
+/// A sample rate, when it is one that anybody uses.
+fn believable(rate: u32) -> Result<u32, CodecError> {
     match rate {
-        Some(rate @ 1_000..=192_000) => Ok(rate),
-        Some(rate) => Err(invalid("sampling frequency", rate)),
-        None => Err(invalid("samplingFrequencyIndex", index)),
+        1_000..=192_000 => Ok(rate),
+        rate => Err(invalid("sampling frequency", rate)),
     }
 }
 
