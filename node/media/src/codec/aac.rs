@@ -337,6 +337,8 @@ mod tests {
             (&[0x11, 0xc0 | 0x08], "channelConfiguration", 9),
             (&[0x41, 0x90, 0, 0], "audio object type", 8),
             (&[0x17, 0x80, 0x00, 0x00, 0x10], "sampling frequency", 0),
+            // ELD whose core rate would do, but not the doubled one.
+            (&[0xf8, 0xfe, 0x05, 0x08, 0x56, 0xe5, 0xee], "sampling frequency", 329_814),
         ] {
             assert_eq!(Config::parse(asc), Err(CodecError::Invalid { what: ASC, field, value }), "{asc:x?}");
         }
