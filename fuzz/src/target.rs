@@ -41,7 +41,7 @@ pub struct Failure(pub String);
 /// An input that takes less wall time than this is not looked at closer.
 const QUICK: Duration = Duration::from_millis(100);
 /// The processor time that an input may take: far more than any honest one of this size needs.
-const SLOW: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_millis(500);
 /// What may be left behind: lazily made statics, and what the runtime keeps for a thread.
 const LEFT: usize = 64 << 10;
 
