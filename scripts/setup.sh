@@ -9,25 +9,12 @@ setup_build() {
   setup_node
 }
 
+# Rust itself comes with the machine; rustup, where it is there, brings a version that is new enough.
 setup_rust() {
   at_least "$RUST" "$(cargo_version)" && return 0
-  if ! command -v rustup >/dev/null; then
-    say "installing Rust $RUST with rustup"
-    local target base file
-    target=$(uname -m)-unknown-linux-gnu
-    base=https://static.rust-lang.org/rustup/dist/$target
-    file=$(mktemp -d)/rustup-init
-    curl -fsSL --retry 3 -o "$file" "$base/rustup-init"
-    # Guards against a broken download; who it comes from is what HTTPS says.
-    echo "$(curl -fsSL --retry 3 "$base/rustup-init.sha256" | cut -c1-64)  $file" | sha256sum -c --quiet
-    chmod +x "$file"
-    "$file" -y --profile minimal --default-toolchain "$RUST" -c clippy -c rustfmt --no-modify-path >/dev/null
-    rm -r "$(dirname "$file")"
-    PATH=$HOME/.cargo/bin:$PATH
-  else
-    say "installing Rust $RUST"
-    rustup toolchain install "$RUST" --profile minimal -c clippy -c rustfmt
-  fi
+  command -v rustup >/dev/null || die "Rust $RUST or newer is needed: install it (rustup.rs shows how), then try again"
+  say "installing Rust $RUST"
+  rustup toolchain install "$RUST" --profile minimal -c clippy -c rustfmt
 }
 
 # The web pages are built with Vite, which needs a newer Node.js than Debian 12 has.
