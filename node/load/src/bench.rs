@@ -26,6 +26,7 @@ pub(crate) fn run(options: &Bench) -> Result<(), Error> {
     };
     let heading = heading(rounds, options.quick);
     let mut table = Table::default();
+    let mut failed = 0;
     for round in 1..=rounds {
         for measurement in Measurement::ALL.into_iter().filter(wanted) {
             if measurement == Measurement::Ingest500 && (round > 1 || options.quick) {
@@ -36,17 +37,23 @@ pub(crate) fn run(options: &Bench) -> Result<(), Error> {
                     continue;
                 }
                 eprintln!("round {round} of {rounds}: {} on {kind:?}", measurement.name());
-                let samples = measurement.run(&kit, kind, &plan)?;
-                table.add(kind, samples);
+                // One that fails does not take with it what the others found.
+                match measurement.run(&kit, kind, &plan) {
+                    Ok(samples) => table.add(kind, samples),
+                    Err(error) => {
+                        eprintln!("  {error}");
+                        failed += 1;
+                    }
+                }
             }
         }
     }
     let text = format!("{heading}\n{table}");
     print!("{text}");
-    match &options.out {
-        Some(path) => fs::write(path, text).map_err(|e| Error::File(path.clone(), e)),
-        None => Ok(()),
+    if let Some(path) = &options.out {
+        fs::write(path, text).map_err(|e| Error::File(path.clone(), e))?;
     }
+    if failed > 0 { Err(Error::Bench(format!("{failed} measurements failed, see above"))) } else { Ok(()) }
 }
 
 /// What was measured, where and how.
