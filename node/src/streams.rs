@@ -198,19 +198,27 @@ impl Streams {
         Ok(publisher)
     }
 
+    /// Those who are just being let in count, too: many may start at the same moment.
     fn within_limits(&self, key: &StreamKey, of_app: i64) -> Result<(), Refusal> {
-        if self.hub.len() >= self.bounds.streams {
+        let starting: Vec<StreamKey> = {
+            let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            starting.iter().filter(|k| *k != key).cloned().collect()
+        };
+        let live: Vec<StreamKey> = {
+            let live = self.live();
+            live.iter().filter(|(_, l)| !l.stream.is_ended()).map(|(k, _)| k.clone()).collect()
+        };
+        let others: HashSet<&StreamKey> = starting.iter().chain(&live).collect();
+        if others.len() >= self.bounds.streams {
             return Err(Refusal::Limit(format!(
                 "this node takes {} streams (max_streams)",
                 self.bounds.streams
             )));
         }
-        if of_app >= 0 {
-            let live = self.live().iter().filter(|(k, l)| k.app == key.app && !l.stream.is_ended()).count();
-            if live as i64 >= of_app {
-                let limit = format!("{} takes {of_app} streams (ingestingStreamLimit)", key.app);
-                return Err(Refusal::Limit(limit));
-            }
+        let in_app = others.iter().filter(|k| k.app == key.app).count();
+        if of_app >= 0 && in_app as i64 >= of_app {
+            let limit = format!("{} takes {of_app} streams (ingestingStreamLimit)", key.app);
+            return Err(Refusal::Limit(limit));
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ pub struct Stamper {
     last: Timestamp,
     // The longest step between frames of late: what the next frame may take.
     step: Duration,
+    // The last step.
+    previous: Duration,
     anchor: Option<(Timestamp, SystemTime)>,
     broken: bool,
     measure: Measure,
@@ -98,6 +100,7 @@ impl Stamper {
             group_start: Timestamp::ZERO,
             last: Timestamp::ZERO,
             step: Duration::ZERO,
+            previous: Duration::ZERO,
             anchor: None,
             broken: false,
             measure: Measure::default(),
@@ -113,6 +116,7 @@ impl Stamper {
     /// The source broke off or changed: the next group starts a segment behind a discontinuity.
     pub fn break_off(&mut self) {
         self.broken = self.segment_start.is_some();
+        self.measure.frames.clear();
     }
 
     /// Looks at the next frame of the reference track; says whether a group begins with it.
@@ -128,9 +132,11 @@ impl Stamper {
             return Some(self.begin(dts, true, now));
         };
         if by != Reference::StandIn {
-            let step = dts.since(self.last);
+            // What lies across a break is no frame's length, and one long step is a pause, not a frame rate.
+            let step = if self.broken { Duration::ZERO } else { dts.since(self.last) };
+            self.step = step.min(self.previous * 2).max(self.step - self.step / 64);
+            self.previous = step;
             self.last = dts;
-            self.step = step.max(self.step - self.step / 64);
             self.look(dts);
         }
         let elapsed = dts.since(start);
@@ -348,6 +354,26 @@ mod tests {
         for pair in stamps.windows(2) {
             let passed = pair[1].wall_clock.duration_since(pair[0].wall_clock).expect("goes on");
             assert_eq!(passed, pair[1].start.since(pair[0].start));
+        }
+    }
+
+    #[test]
+    fn a_pause_makes_no_short_segments() {
+        for (pause, broken) in [(3, true), (10, true), (3, false), (15, false)] {
+            let (mut s, before) = run(25.0, 1.0, 20.0);
+            if broken {
+                s.break_off();
+            }
+            let from = 20_000 + pause * 1000;
+            let after: Vec<Stamp> = (0..500)
+                .filter_map(|i| {
+                    let dts = Timestamp::from_millis(from + i * 40);
+                    s.next(dts, i % 25 == 0, Reference::Video, SystemTime::UNIX_EPOCH)
+                })
+                .collect();
+            assert!(segments(&after).iter().all(|d| *d == 2.0), "{pause} {broken}: {:?}", segments(&after));
+            let sequence = |s: &[Stamp]| s.last().map_or(0, |s| s.media_sequence);
+            assert!(sequence(&after) - sequence(&before) <= 11, "{pause} {broken}");
         }
     }
 
