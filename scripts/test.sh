@@ -35,7 +35,7 @@ step "lints" cargo clippy --quiet --profile ci --workspace --all-targets -- -D w
 step "build" cargo build --quiet --profile ci --workspace --bins
 step "unit and integration tests" cargo test --quiet --profile ci --workspace --no-fail-fast
 step "web pages" npm test --silent --prefix node/api/dashboard
-step "fuzz, a few seconds a target" scripts/fuzz.sh 2
+step "fuzz, 100,000 inputs a target" scripts/fuzz.sh 60 --execs 100000
 step "browser" scripts/e2e.sh
 
 for name in "${BROKEN[@]}"; do echo "failed: $name"; done
