@@ -17,6 +17,11 @@ use crate::apps::{Apps, listed};
 /// Sequence numbers are reserved this far ahead of those in use, so that a crash never repeats one.
 pub const RESERVE: u64 = 300;
 
+/// A publisher that has sent no media for this long gives way to a new one.
+const SILENT: Duration = Duration::from_secs(2);
+/// How long it may take to leave.
+const TAKE_OVER: Duration = Duration::from_millis(500);
+
 /// A stream that this node has, with what was decided when it was published.
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -135,7 +140,7 @@ impl Streams {
         let _starting = self.start(&key)?;
         match self.hub.resume(&key) {
             Ok(publisher) => return Ok(publisher),
-            Err(PublishError::InUse) => return Err(Refusal::InUse(key)),
+            Err(PublishError::InUse) => return self.take_over(&key).await.ok_or(Refusal::InUse(key)),
             Err(_) => {}
         }
         // A stream that has just ended is written off before its id starts anew.
@@ -196,6 +201,24 @@ impl Streams {
         let live = Live { stream: publisher.stream().clone(), epoch: claim.epoch, hls, reserved };
         self.live().insert(key, live);
         Ok(publisher)
+    }
+
+    /// A publisher that has fallen silent is most likely the same one, whose connection broke without a word.
+    async fn take_over(&self, key: &StreamKey) -> Option<Publisher> {
+        let stream = self.hub.get(key).filter(|s| s.silent_for() >= SILENT)?;
+        tracing::info!(stream = %key, "taking the stream over from a publisher that has fallen silent");
+        let mut changes = self.hub.watch();
+        stream.displace();
+        let left = async {
+            loop {
+                match self.hub.resume(key) {
+                    Ok(publisher) => return Some(publisher),
+                    Err(PublishError::InUse) => changes.changed().await.ok()?,
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(TAKE_OVER, left).await.ok().flatten()
     }
 
     /// Those who are just being let in count, too: many may start at the same moment.

@@ -123,6 +123,25 @@ fn a_hiccup_of_the_publisher_ends_nobodys_playback() {
 }
 
 #[test]
+fn a_publisher_that_fell_silent_gives_way() {
+    let node = Node::start();
+    let first = publish(&node.rtmp("/LiveApp/cam1"), &[]);
+    wait_for(Duration::from_secs(12), "the playlist", || media_playlist(&node, "cam1").1.contains("EXTINF"));
+    // Its connection stays open, but nothing comes any more: as when a network goes away without a word.
+    first.signal("STOP");
+    std::thread::sleep(Duration::from_millis(2500));
+    let mut second = publish(&node.rtmp("/LiveApp/cam1"), &[]);
+    wait_for(Duration::from_secs(8), "the discontinuity", || {
+        media_playlist(&node, "cam1").1.contains("#EXT-X-DISCONTINUITY\n")
+    });
+    assert!(second.wait(Duration::from_millis(10)).is_none(), "the second publishes");
+    first.signal("CONT");
+    let mut first = first;
+    assert!(first.wait(Duration::from_secs(8)).is_some(), "the first has been told to stop");
+    assert_eq!(broadcast(&node, "cam1").json()["status"], "broadcasting");
+}
+
+#[test]
 fn long_gops_audio_alone_and_video_alone_play() {
     let node = Node::start();
     let _long = publish(&node.rtmp("/LiveApp/long"), &["-g", "240", "-sc_threshold", "0"]);

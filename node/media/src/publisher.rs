@@ -272,8 +272,12 @@ impl Publisher {
         }
     }
 
-    /// The publisher has said that it is done: the stream ends.
+    /// The publisher is done: the stream ends. When it is done because another takes the stream over, the
+    /// stream goes on with that one.
     pub fn finish(mut self) {
+        if *self.stop.borrow() == Some(StopReason::TakenOver) {
+            return;
+        }
         self.finished = true;
         if self.stream.end(self.generation) {
             self.hub.forget(&self.stream);
@@ -296,6 +300,7 @@ impl Drop for Publisher {
 
 fn count(stream: &Stream, frame: &Frame, video: bool) {
     let (stats, second) = (stream.stats(), stream.second());
+    stream.heard();
     stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
     stats.frames_in.fetch_add(1, Relaxed);
     stats.bytes.add(second, frame.payload.len() as u64);

@@ -56,6 +56,8 @@ pub enum StopReason {
     Deleted,
     /// The node is stopping.
     Stopping,
+    /// It had fallen silent, and the stream is published by somebody else now. The stream goes on.
+    TakenOver,
 }
 
 impl fmt::Display for StopReason {
@@ -64,6 +66,9 @@ impl fmt::Display for StopReason {
             StopReason::Requested => "the stream was stopped by an administrator",
             StopReason::Deleted => "the stream was deleted by an administrator",
             StopReason::Stopping => "the server is stopping",
+            StopReason::TakenOver => {
+                "nothing had come for a while, and another publisher has taken the stream over"
+            }
         })
     }
 }
@@ -110,6 +115,8 @@ pub struct Stream {
     segmentation: watch::Sender<Option<Segmentation>>,
     metadata: RwLock<Arc<Vec<(String, MetaValue)>>>,
     stats: Arc<StreamStats>,
+    // Milliseconds after the start.
+    heard: AtomicU64,
     phase: Mutex<(Phase, u64)>,
     stop: watch::Sender<Option<StopReason>>,
     ended: watch::Sender<bool>,
@@ -129,6 +136,7 @@ impl Stream {
             segmentation: watch::Sender::new(None),
             metadata: RwLock::default(),
             stats: Arc::default(),
+            heard: AtomicU64::new(0),
             phase: Mutex::new((Phase::Interrupted, 0)),
             stop: watch::Sender::new(None),
             ended: watch::Sender::new(false),
@@ -159,6 +167,28 @@ impl Stream {
     /// Seconds since it started; the clock of its [`Meter`](crate::stats::Meter)s.
     pub fn second(&self) -> u64 {
         self.started.0.elapsed().as_secs()
+    }
+
+    /// How long ago its last frame came, or its publisher, when that sent none yet.
+    pub fn silent_for(&self) -> Duration {
+        self.started.0.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn heard(&self) {
+        let now = u64::try_from(self.started.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
+    }
+
+    /// Tells a publisher that has fallen silent to leave the stream to another; [`Hub::resume`](crate::Hub::resume)
+    /// takes it up once it has.
+    pub fn displace(&self) {
+        self.stop.send_if_modified(|stop| {
+            let free = stop.is_none();
+            if free {
+                *stop = Some(StopReason::TakenOver);
+            }
+            free
+        });
     }
 
     /// Its tracks, in the order in which they appeared.
@@ -265,6 +295,9 @@ impl Stream {
             return None;
         }
         *phase = (Phase::Live, phase.1 + 1);
+        // Whoever was told to leave has left.
+        self.stop.send_replace(None);
+        self.heard();
         Some(phase.1)
     }
 

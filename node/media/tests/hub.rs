@@ -327,6 +327,27 @@ async fn a_publisher_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_silent_publisher_gives_way() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(640));
+    p.write(0, frame(0, true)).expect("live");
+    let stream = p.stream().clone();
+    assert!(stream.silent_for() < Duration::from_secs(1));
+    stream.displace();
+    assert_eq!(p.stop_requested().await, StopReason::TakenOver);
+    assert_eq!(hub.resume(&key()).err(), Some(PublishError::InUse), "until it has left");
+    p.finish();
+    let mut p = hub.resume(&key()).expect("it has left");
+    p.add_track(video(640));
+    p.write(0, frame(0, true)).expect("the stream goes on");
+    let told = tokio::time::timeout(Duration::from_millis(20), p.stop_requested()).await;
+    assert!(told.is_err(), "nobody wants the new one to leave");
+    p.finish();
+    assert!(stream.is_ended());
+}
+
+#[tokio::test]
 async fn a_slow_reader_skips_and_a_fast_one_misses_nothing() {
     let hub = Hub::new(Duration::from_secs(10));
     let mut p = publish(&hub);
