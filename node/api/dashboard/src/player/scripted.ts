@@ -12,6 +12,9 @@ const PACE_MS = 100;
 const GONE_BACK = 6;
 const BACK_AT_LIVE = 2;
 const WORTH_A_JUMP = 1;
+// At the end of a list the picture stands still with less than this ahead (seconds), for so long.
+const NEARLY_OUT = 0.3;
+const PLAYED_OUT_MS = 1000;
 
 /** What a session tells its player. */
 export interface Listener {
@@ -89,10 +92,15 @@ export async function playByScript(
         end(endingOf(data));
       });
       let live = false;
+      let over = false;
       hls.on(Events.LEVEL_LOADED, (_, { details }) => {
         if (details.live) live = true;
         // A playlist that is complete when it is first read is what an ended stream left behind.
         else if (!live) end({ kind: "ended" });
+        else if (!over) {
+          over = true;
+          endWhenPlayedOut(video, stop, end);
+        }
       });
       hls.on(Events.MANIFEST_PARSED, () => listener.start());
       watch(video, stop, listener.tell, end);
@@ -107,6 +115,25 @@ export async function playByScript(
     hls.destroy();
     video.playbackRate = 1;
   }
+}
+
+/**
+ * Ends the session when the picture has come to a halt at the end of the list. hls.js does not load the last part of a
+ * list that is complete when it had the one before, and so the element never says that it is over.
+ */
+function endWhenPlayedOut(video: HTMLVideoElement, signal: AbortSignal, end: (ending: Ending) => void): void {
+  let last = video.currentTime;
+  let moved = performance.now();
+  const timer = setInterval(() => {
+    const now = performance.now();
+    if (video.paused || video.currentTime !== last || bufferedAhead(video) > NEARLY_OUT) {
+      last = video.currentTime;
+      moved = now;
+    } else if (now - moved > PLAYED_OUT_MS) {
+      end({ kind: "ended" });
+    }
+  }, PACE_MS);
+  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }
 
 /** Keeps the picture at the wanted distance, unless the viewer has gone back on purpose. */
