@@ -49,7 +49,12 @@ impl ClientAddr {
                 break;
             }
         }
-        client.map_or(unknown, |addr| ClientAddr { addr, forwarded, trusted: true })
+        match client {
+            // The proxy's own machine is not this one, unless the proxy is here.
+            Some(addr) if addr.is_loopback() && !peer.is_loopback() => unknown,
+            Some(addr) => ClientAddr { addr, forwarded, trusted: true },
+            None => unknown,
+        }
     }
 
     /// The address, when it can be believed.
@@ -98,6 +103,12 @@ mod tests {
         }
         let proxies = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         ClientAddr::resolve(peer.parse().unwrap(), &map, &proxies)
+    }
+
+    #[test]
+    fn loopback_behind_a_proxy_elsewhere_is_that_proxys() {
+        let client = resolve("10.0.0.5", &[("x-forwarded-for", "127.0.0.1")]);
+        assert!(!client.is_loopback() && !client.is_in("127.0.0.1,10.0.0.0/8"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ const VIDEO_SILENT: Duration = Duration::from_millis(400);
 const LARGEST_GROUP: u64 = 32 << 20;
 /// Frames that wait at the start at most.
 const WAITING: usize = 512;
+/// And their bytes.
+const WAITING_BYTES: usize = 4 << 20;
 /// Groups that a track may be behind the others.
 const PENDING: usize = 64;
 
@@ -241,7 +243,9 @@ impl Publisher {
                 (false, None) => VIDEO_MAY_COME,
                 _ => VIDEO_MUST_COME,
             };
-            self.began = frame.dts.since(first) >= patience || self.waiting.len() >= WAITING;
+            let bytes: usize = self.waiting.iter().map(|(_, f)| f.payload.len()).sum();
+            let full = self.waiting.len() >= WAITING || bytes + frame.payload.len() > WAITING_BYTES;
+            self.began = full || frame.dts.since(first) >= patience;
             self.waiting.push_back((lane, frame));
             if self.began {
                 for (lane, f) in self.waiting.drain(..) {

@@ -327,6 +327,21 @@ async fn a_publisher_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_picture_is_bounded_in_bytes() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(640));
+    p.add_track(audio(48000));
+    let payload = Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..400 {
+        let f = Frame { payload: Bytes::from(payload.to_vec()), ..frame(1, true) };
+        p.write(1, f).expect("live");
+    }
+    // A group is split at 32 MiB, and the newest two are kept.
+    assert!(p.stream().bytes() <= 100 << 20, "{}", p.stream().bytes());
+}
+
+#[tokio::test]
 async fn a_silent_publisher_gives_way() {
     let hub = Hub::new(Duration::from_secs(10));
     let mut p = publish(&hub);

@@ -20,7 +20,7 @@ use crate::route::{self, File, Query, RenditionName, Route, Target, leaf_of};
 use crate::settings::{HlsSettings, SegmentType};
 
 /// How long the first request of a stream may wait for its first segment.
-const FIRST: Duration = Duration::from_secs(10);
+const FIRST: Duration = Duration::from_secs(12);
 /// Blocking requests wait this many target durations at most.
 const WAIT_TARGETS: u32 = 3;
 /// For playlists that name a session: they are for one viewer.

@@ -140,12 +140,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let publisher = match admit(self.shared.ingress.publish(request)).await {
             Ok(publisher) => publisher,
             Err(reason) => {
-                info!(stream = %key, peer = %self.peer, "RTMP publish refused: {reason}");
+                debug!(stream = %key, peer = %self.peer, "RTMP publish refused: {reason}");
                 self.session.reject_publish("NetStream.Publish.BadName", &reason.to_string());
                 return Ok(Outcome::Close);
             }
         };
-        info!(stream = %key, peer = %self.peer, client = self.session.user_agent(), "RTMP publish started");
+        debug!(stream = %key, peer = %self.peer, client = self.session.user_agent(), "RTMP publish started");
         let mut ingest = Ingest::new(publisher);
         self.session.accept_publish();
         self.flush().await?;

@@ -124,6 +124,11 @@ impl Ingest {
                 self.audio_config(AudioConfig::opus_head(&record)?)
             }
             Audio::Config { .. } | Audio::End | Audio::Nothing => Ok(()),
+            // No audio codec makes frames like these: they would only fill memory.
+            Audio::Frame { payload, .. } if payload.len() > limits::AUDIO_FRAME => {
+                self.dropped();
+                Ok(())
+            }
             Audio::Frame { codec, payload } => {
                 let dts = self.clock.unwrap(u64::from(timestamp));
                 if codec == AudioCodec::Mp3 {

@@ -154,7 +154,7 @@ settings! {
         stream_linger: Duration = "10s", Span(0, HOUR);
         /// How long frames are kept for viewers that join; must hold the HLS list.
         stream_window: Duration = "40s", Span(10 * SECOND, 10 * MINUTE);
-        /// How much memory the frames of one stream may take. Older ones go earlier when it is not enough.
+        /// How much memory the kept frames of one track of a stream (its video, its audio) may take. Older ones go earlier when it is not enough.
         stream_memory: u64 = "64MiB", Size(1 << 20, 4 << 30);
         /// How many streams may be published to this node at once.
         max_streams: u32 = "2000", Count(1, 1_000_000);

@@ -360,11 +360,10 @@ impl BroadcastUpdate {
     /// # Errors
     /// The parser's words: not JSON, an unknown property, a value of the wrong type.
     pub fn from_json(body: &[u8]) -> serde_json::Result<Self> {
-        let mut value: serde_json::Value = serde_json::from_slice(body)?;
-        if let Some(object) = value.as_object_mut() {
-            object.shift_remove("anyoneWatching");
-        }
-        serde_json::from_value(value)
+        // A map and nothing else: a struct would take an array, too.
+        let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
+        object.shift_remove("anyoneWatching");
+        serde_json::from_value(object.into())
     }
 
     /// Without what the server itself measures or decides, so that somebody who writes back an older copy
@@ -452,6 +451,7 @@ mod tests {
     fn unknown_properties_are_refused_and_nulls_ignored() {
         assert!(BroadcastUpdate::from_json(br#"{"nome":"x"}"#).is_err());
         assert!(BroadcastUpdate::from_json(br#"{"dbId":null}"#).is_err());
+        assert!(BroadcastUpdate::from_json(b"[]").is_err());
         assert!(BroadcastUpdate::from_json(br#"{"endPointList":[{"what":1}]}"#).is_err());
         let mut b = Broadcast { name: Some("old".into()), ..Default::default() };
         b.apply(
