@@ -51,7 +51,8 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
         let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
         ran
     });
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Whatever tasks are left have had their time.
+    runtime.shutdown_background();
     result
 }
 

@@ -294,6 +294,14 @@ impl Drop for Publisher {
         if self.finished {
             return;
         }
+        // Told to stop, and broken off before it could say so: there is nothing to come back to.
+        let told = self.stop.borrow().clone();
+        if told.is_some_and(|reason| reason != StopReason::TakenOver) {
+            if self.stream.end(self.generation) {
+                self.hub.forget(&self.stream);
+            }
+            return;
+        }
         // The writer's state goes back before anybody can attach.
         *self.stream.writer.lock().unwrap_or_else(PoisonError::into_inner) = self.writer.take();
         if self.stream.interrupt(self.generation) {

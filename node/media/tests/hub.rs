@@ -342,6 +342,16 @@ async fn what_waits_for_a_picture_is_bounded_in_bytes() {
 }
 
 #[tokio::test]
+async fn a_stop_holds_when_the_connection_breaks_first() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let p = publish(&hub);
+    let stream = p.stream().clone();
+    assert!(hub.stop(&key(), StopReason::Deleted));
+    drop(p);
+    assert!(stream.is_ended() && hub.is_empty(), "it does not wait for the publisher to come back");
+}
+
+#[tokio::test]
 async fn a_silent_publisher_gives_way() {
     let hub = Hub::new(Duration::from_secs(10));
     let mut p = publish(&hub);
