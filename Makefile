@@ -25,8 +25,8 @@ fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for on
 	@scripts/setup.sh build
 	@fuzz/run $(or $(SECONDS),60) $(TARGET)
 
-test-scale: ## 500 publishers for 60 s on this machine
-	@scripts/setup.sh build
+test-scale: ## 500 publishers, a minute of garbage, a minute of LL-HLS
+	@scripts/setup.sh test
 	@scripts/scale.sh $(ARGS)
 
 latency: ## Age of the frame that Chromium shows (60 s)

@@ -1,5 +1,7 @@
 #!/bin/bash
-# 500 publishers of 100 kbit/s for 60 s against a node of its own; says CPU and memory, fails when a stream is lost.
+# What takes longer than `make test` may: 500 publishers of 100 kbit/s for 60 s against a node of its own (says CPU and
+# memory, fails when a stream is lost); then a minute of garbage on every port beside a live stream, and a minute of
+# LL-HLS checked against the specification.
 # Arguments go to `sluice-load ingest` (-n 1000, --duration 10s, --kbps 200, ...).
 . "$(dirname "$0")/lib.sh"
 
@@ -15,3 +17,8 @@ trap 'kill $NODE 2>/dev/null; wait $NODE 2>/dev/null; rm -rf "$WORK"' EXIT
 within 20 curl -fs -m 1 "http://127.0.0.1:$HTTP/readyz" || { cat "$WORK/node.log" >&2; die "the node does not start"; }
 
 target/release/sluice-load ingest --url "rtmp://127.0.0.1:$RTMP/LiveApp/load{n}" --pid $NODE "$@"
+
+say "a minute of garbage, a minute of LL-HLS"
+export SLUICE_TEST_GARBAGE_SECONDS=60 SLUICE_TEST_LLHLS_SECONDS=60
+cargo test --quiet --profile ci -p sluice-node --test failure -- garbage --nocapture
+cargo test --quiet --profile ci -p sluice-node --test llhls -- --nocapture
