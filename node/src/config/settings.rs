@@ -158,12 +158,12 @@ settings! {
         stream_memory: u64 = "64MiB", Size(1 << 20, 4 << 30);
         /// How many streams may be published to this node at once.
         max_streams: u32 = "2000", Count(1, 1_000_000);
-        /// The length of HLS segments of apps and streams that set none. Segments begin at key frames, so
-        /// longer GOPs make longer segments.
+        /// The length of HLS segments of apps that are made from now on (`hlsTime`). Segments begin at key frames,
+        /// so longer GOPs make longer segments.
         hls_segment_time: Duration = "2s", Span(SECOND, 30 * SECOND);
-        /// How many segments a playlist lists, for apps and streams that set none.
+        /// How many segments a playlist lists, of apps that are made from now on (`hlsListSize`).
         hls_list_size: u32 = "15", Count(3, 1000);
-        /// The length of low-latency HLS parts, for apps and streams that set none.
+        /// The length of low-latency HLS parts of apps that are made from now on (`hlsPartDuration`).
         hls_part_time: Duration = "200ms", Span(100, 2 * SECOND);
     }
     group "Limits" {
