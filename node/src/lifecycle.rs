@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_media::StreamKey;
-use sluice_store::{LiveUpdate, Store};
+use sluice_store::LiveUpdate;
 
-use crate::streams::{Live, RESERVE, Streams, unix_ms};
+use crate::streams::{RESERVE, Streams, unix_ms};
 
 /// AMS's period for `updateTime`.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -17,7 +16,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is cancelled; [`settle`] does the rest.
-pub async fn run(streams: Arc<Streams>, store: Arc<dyn Store>) {
+pub async fn run(streams: Arc<Streams>) {
     let mut changes = streams.hub().watch();
     let mut last = Instant::now();
     loop {
@@ -27,7 +26,7 @@ pub async fn run(streams: Arc<Streams>, store: Arc<dyn Store>) {
         };
         if last.elapsed() >= PERIOD {
             last = Instant::now();
-            write(&streams, store.as_ref()).await;
+            write(&streams).await;
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -38,12 +37,8 @@ pub async fn run(streams: Arc<Streams>, store: Arc<dyn Store>) {
 
 /// Writes off what has ended; `false` when the store did not take all of it.
 pub async fn settle(streams: &Streams) -> bool {
-    let ended: Vec<(StreamKey, Live)> = {
-        let live = streams.live();
-        live.iter().filter(|(_, l)| l.stream.is_ended()).map(|(k, l)| (k.clone(), l.clone())).collect()
-    };
     let mut all = true;
-    for (key, live) in ended {
+    for (key, live) in streams.list(true) {
         if let Err(error) = streams.finish(&key, &live).await {
             tracing::warn!(stream = %key, %error, "the end of the stream cannot be stored yet; trying again");
             all = false;
@@ -52,21 +47,17 @@ pub async fn settle(streams: &Streams) -> bool {
     all
 }
 
-async fn write(streams: &Streams, store: &dyn Store) {
-    let live: Vec<(StreamKey, Live)> = {
-        let live = streams.live();
-        live.iter().filter(|(_, l)| !l.stream.is_ended()).map(|(k, l)| (k.clone(), l.clone())).collect()
-    };
+async fn write(streams: &Streams) {
+    let live = streams.list(false);
     let now = unix_ms();
     for (key, live) in &live {
         let Some(stamp) = live.stream.newest_stamp() else { continue };
         if stamp.media_sequence + RESERVE / 2 < live.reserved {
             continue;
         }
-        let reserved = stamp.media_sequence + RESERVE;
-        let discontinuities = stamp.discontinuity_sequence + RESERVE;
-        match store.reserve_sequence(&key.app, &key.id, live.epoch, now, reserved, discontinuities).await {
-            Ok(()) => {
+        let (media, discontinuity) = (stamp.media_sequence, stamp.discontinuity_sequence);
+        match streams.reserve(key, live.epoch, media, discontinuity).await {
+            Ok(reserved) => {
                 if let Some(l) = streams.live().get_mut(key).filter(|l| l.epoch == live.epoch) {
                     l.reserved = reserved;
                 }
@@ -86,7 +77,7 @@ async fn write(streams: &Streams, store: &dyn Store) {
     if updates.is_empty() {
         return;
     }
-    if let Err(error) = store.update_live(updates).await {
+    if let Err(error) = streams.store().update_live(updates).await {
         tracing::warn!(%error, "the state of live streams cannot be stored; they go on");
     }
 }

@@ -60,7 +60,6 @@ type HttpServer = Server<Dispatch<Hls>>;
 
 struct Node {
     streams: Arc<Streams>,
-    store: Arc<dyn Store>,
     http: HttpServer,
     rtmp: sluice_rtmp::Server,
     identity: Option<Arc<Identity>>,
@@ -138,19 +137,19 @@ impl Node {
         let dispatch = Dispatch::new(Hls(hls), router, config.http_request_timeout);
         let http = Server::new(Limits::from(config), dispatch);
         let _ = status.http.set(http.clone());
-        Ok(Node { streams, store, http, rtmp, identity, admin_token, new_token })
+        Ok(Node { streams, http, rtmp, identity, admin_token, new_token })
     }
 
     async fn run(self, config: &Config) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         self.listen(config)?;
-        let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone(), self.store.clone()));
+        let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
         if let Some(identity) = &self.identity {
             tokio::spawn(identity.clone().follow());
         }
         announce(config, self.new_token.as_deref());
         if self.new_token.is_some() {
-            self.admin_token.keep(self.store.as_ref()).await?;
+            self.admin_token.keep(self.streams.store()).await?;
         }
 
         let name = signals.next().await;

@@ -12,7 +12,7 @@ use sluice_media::stats::ViewerGuard;
 use sluice_media::{Hub, Origin, PublishError, Publisher, Stream, StreamKey, StreamSettings};
 use sluice_store::{BeginLive, BroadcastUpdate, HlsSettings, Store, StoreError, valid_stream_id};
 
-use crate::apps::{Apps, listed};
+use crate::apps::Apps;
 
 /// Sequence numbers are reserved this far ahead of those in use, so that a crash never repeats one.
 pub const RESERVE: u64 = 300;
@@ -114,6 +114,33 @@ impl Streams {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Those of them that have ended and are not written off yet, or those that have not ended.
+    pub fn list(&self, ended: bool) -> Vec<(StreamKey, Live)> {
+        let live = self.live();
+        live.iter()
+            .filter(|(_, l)| l.stream.is_ended() == ended)
+            .map(|(k, l)| (k.clone(), l.clone()))
+            .collect()
+    }
+
+    /// Where all of it is stored.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Reserves sequence numbers ahead of those in use; gives the media sequence number that is not reserved yet.
+    pub(crate) async fn reserve(
+        &self,
+        key: &StreamKey,
+        epoch: u64,
+        media: u64,
+        discontinuity: u64,
+    ) -> Result<u64, StoreError> {
+        let (media, discontinuity) = (media + RESERVE, discontinuity + RESERVE);
+        self.store.reserve_sequence(&key.app, &key.id, epoch, unix_ms(), media, discontinuity).await?;
+        Ok(media)
+    }
+
     /// The hub with all streams.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
@@ -134,7 +161,7 @@ impl Streams {
             return Err(Refusal::InvalidId(key.id.to_string()));
         }
         let allowed = &app.settings.allowed_publisher_cidr;
-        if !allowed.trim().is_empty() && !listed(allowed, peer.ip()) {
+        if !allowed.trim().is_empty() && !sluice_api::is_listed(allowed, peer.ip()) {
             return Err(Refusal::NotAllowed(peer.ip()));
         }
         let _starting = self.start(&key)?;
@@ -162,12 +189,8 @@ impl Streams {
 
         let now = unix_ms();
         let claim = self.store.claim_stream(&key.app, &key.id, &self.node.id, now).await.map_err(away)?;
-        let reserved = claim.media_sequence + RESERVE;
-        let discontinuities = claim.discontinuity_sequence + RESERVE;
-        self.store
-            .reserve_sequence(&key.app, &key.id, claim.epoch, now, reserved, discontinuities)
-            .await
-            .map_err(away)?;
+        let (media, discontinuity) = (claim.media_sequence, claim.discontinuity_sequence);
+        let reserved = self.reserve(&key, claim.epoch, media, discontinuity).await.map_err(away)?;
         let known = BroadcastUpdate {
             publish_type: Some("RTMP".into()),
             origin_address: Some(self.node.host.clone()),
@@ -184,11 +207,8 @@ impl Streams {
             known,
         };
         self.store.begin_live(&key.app, begin).await.map_err(away)?;
-        let origin = Origin {
-            epoch: claim.epoch,
-            media_sequence: claim.media_sequence,
-            discontinuity_sequence: claim.discontinuity_sequence,
-        };
+        let origin =
+            Origin { epoch: claim.epoch, media_sequence: media, discontinuity_sequence: discontinuity };
         // The list has to come out of what is kept, for whoever asks first.
         let list = hls.segment * hls.list_size.saturating_add(1);
         let settings = StreamSettings {
@@ -227,11 +247,8 @@ impl Streams {
             let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
             starting.iter().filter(|k| *k != key).cloned().collect()
         };
-        let live: Vec<StreamKey> = {
-            let live = self.live();
-            live.iter().filter(|(_, l)| !l.stream.is_ended()).map(|(k, _)| k.clone()).collect()
-        };
-        let others: HashSet<&StreamKey> = starting.iter().chain(&live).collect();
+        let live = self.list(false);
+        let others: HashSet<&StreamKey> = starting.iter().chain(live.iter().map(|(k, _)| k)).collect();
         if others.len() >= self.bounds.streams {
             return Err(Refusal::Limit(format!(
                 "this node takes {} streams (max_streams)",

@@ -71,11 +71,15 @@ impl ClientAddr {
     /// loopback in the list stands for the IPv6 one too.
     pub fn is_in(&self, list: &str) -> bool {
         let Some(addr) = self.known() else { return false };
-        let v4_loopback = IpAddr::from([127, 0, 0, 1]);
-        list.split(',').map(str::trim).filter_map(parse_net).any(|net| {
-            net.contains(&addr) || (addr.is_loopback() && addr.is_ipv6() && net.contains(&v4_loopback))
-        })
+        let v6_loopback = addr.is_loopback() && addr.is_ipv6();
+        is_listed(list, addr) || (v6_loopback && is_listed(list, IpAddr::from([127, 0, 0, 1])))
     }
+}
+
+/// Whether an address is in a comma separated list of addresses and CIDR blocks; an empty list has none.
+pub fn is_listed(list: &str, addr: IpAddr) -> bool {
+    let addr = addr.to_canonical();
+    list.split(',').map(str::trim).filter_map(parse_net).any(|net| net.contains(&addr))
 }
 
 /// An address alone, with a port, or in brackets.
@@ -103,6 +107,15 @@ mod tests {
         }
         let proxies = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         ClientAddr::resolve(peer.parse().unwrap(), &map, &proxies)
+    }
+
+    #[test]
+    fn lists_of_networks() {
+        let at = |s: &str| s.parse::<IpAddr>().unwrap();
+        assert!(is_listed("10.0.0.0/8, 192.168.1.7", at("192.168.1.7")));
+        assert!(is_listed("10.0.0.0/8", at("::ffff:10.1.2.3")));
+        assert!(!is_listed("", at("127.0.0.1")));
+        assert!(!is_listed("10.0.0.0/8,nonsense", at("11.0.0.1")));
     }
 
     #[test]

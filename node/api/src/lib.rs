@@ -25,7 +25,7 @@ mod system;
 mod tests;
 
 pub use auth::AdminToken;
-pub use client::ClientAddr;
+pub use client::{ClientAddr, is_listed};
 pub use live::live_update;
 pub use router::router;
 pub use state::{ApiSettings, ApiState, NodeStatus, Traffic};

@@ -215,9 +215,8 @@ impl Publisher {
         (frame.dts, frame.pts) = (place.dts, place.pts);
         let before = writer.newest.map_or(frame.dts, |(t, _)| t);
         writer.newest = Some((before.max(frame.dts), now));
-        self.stream.stats().media_ms.add(self.stream.second(), frame.dts.since(before).as_millis() as u64);
         let video = writer.tracks[lane].config.is_video();
-        count(&self.stream, &frame, video);
+        count(&self.stream, &frame, video, frame.dts.since(before), now);
         let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());
         if video {
             self.began |= frame.keyframe;
@@ -279,24 +278,19 @@ impl Publisher {
     /// The publisher is done: the stream ends. When it is done because another takes the stream over, the
     /// stream goes on with that one.
     pub fn finish(mut self) {
-        if *self.stop.borrow() == Some(StopReason::TakenOver) {
-            return;
-        }
         self.finished = true;
-        if self.stream.end(self.generation) {
-            self.hub.forget(&self.stream);
-        }
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        // Told to stop, and broken off before it could say so: there is nothing to come back to.
-        let told = self.stop.borrow().clone();
-        if told.is_some_and(|reason| reason != StopReason::TakenOver) {
+        let over = match &*self.stop.borrow() {
+            None => self.finished,
+            Some(StopReason::TakenOver) => false,
+            // Even when the connection broke before it could say so: there is nothing to come back to.
+            Some(_) => true,
+        };
+        if over {
             if self.stream.end(self.generation) {
                 self.hub.forget(&self.stream);
             }
@@ -310,9 +304,10 @@ impl Drop for Publisher {
     }
 }
 
-fn count(stream: &Stream, frame: &Frame, video: bool) {
-    let (stats, second) = (stream.stats(), stream.second());
-    stream.heard();
+/// `progress` is by how much the frame takes the stream further.
+fn count(stream: &Stream, frame: &Frame, video: bool, progress: Duration, now: Instant) {
+    let (stats, second) = (stream.stats(), stream.heard(now).as_secs());
+    stats.media_ms.add(second, progress.as_millis() as u64);
     stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
     stats.frames_in.fetch_add(1, Relaxed);
     stats.bytes.add(second, frame.payload.len() as u64);

@@ -174,9 +174,11 @@ impl Stream {
         self.started.0.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
     }
 
-    pub(crate) fn heard(&self) {
-        let now = u64::try_from(self.started.0.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Relaxed);
+    /// Something came from the publisher; gives the age of the stream.
+    pub(crate) fn heard(&self, now: Instant) -> Duration {
+        let age = now.saturating_duration_since(self.started.0);
+        self.heard.store(u64::try_from(age.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        age
     }
 
     /// Tells a publisher that has fallen silent to leave the stream to another; [`Hub::resume`](crate::Hub::resume)
@@ -297,7 +299,7 @@ impl Stream {
         *phase = (Phase::Live, phase.1 + 1);
         // Whoever was told to leave has left.
         self.stop.send_replace(None);
-        self.heard();
+        self.heard(Instant::now());
         Some(phase.1)
     }
 

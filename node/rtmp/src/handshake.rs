@@ -98,16 +98,8 @@ impl Server {
     /// When the client's version is not 3. What C2 holds is not checked: real clients send anything.
     pub fn advance(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<bool, Error> {
         if !self.answered {
-            match input.first() {
-                None => return Ok(false),
-                Some(&VERSION) => {}
-                Some(&other) => return Err(Error::Version(other)),
-            }
-            if input.len() < 1 + PACKET {
-                return Ok(false);
-            }
-            input.advance(1);
-            self.answer(&take(input), output);
+            let Some(packet) = first(input)? else { return Ok(false) };
+            self.answer(&packet, output);
             self.answered = true;
         }
         if input.len() < PACKET {
@@ -182,16 +174,8 @@ impl Client {
             self.state = ClientState::AwaitS1;
         }
         if self.state == ClientState::AwaitS1 {
-            match input.first() {
-                None => return Ok(false),
-                Some(&VERSION) => {}
-                Some(&other) => return Err(Error::Version(other)),
-            }
-            if input.len() < 1 + PACKET {
-                return Ok(false);
-            }
-            input.advance(1);
-            output.put_slice(&take(input));
+            let Some(packet) = first(input)? else { return Ok(false) };
+            output.put_slice(&packet);
             self.state = ClientState::AwaitS2;
         }
         if input.len() < PACKET {
@@ -199,6 +183,18 @@ impl Client {
         }
         input.advance(PACKET);
         Ok(true)
+    }
+}
+
+/// The version byte and the packet behind it, which both sides begin with; nothing while they are not all there.
+fn first(input: &mut BytesMut) -> Result<Option<[u8; PACKET]>, Error> {
+    match input.first() {
+        Some(&VERSION) if input.len() > PACKET => {
+            input.advance(1);
+            Ok(Some(take(input)))
+        }
+        Some(&VERSION) | None => Ok(None),
+        Some(&other) => Err(Error::Version(other)),
     }
 }
 
