@@ -1,0 +1,1 @@
+//! Each node tells every other its own state.

@@ -1,0 +1,1 @@
+//! Epochs, leases, and who may publish what is published already: pure, with time as an argument.

@@ -1,0 +1,1 @@
+//! Streams from node to node.

@@ -1,0 +1,1 @@
+//! Stored state without a database.
