@@ -122,6 +122,7 @@ impl Node {
             store.clone(),
             hub,
             status.clone(),
+            None,
             ApiSettings {
                 node_id: id,
                 advertise_host: config.advertise_host.clone(),
@@ -269,6 +270,10 @@ impl NodeStatus for Status {
             (_, false) => Err("the node is stopping".into()),
             _ => Ok(()),
         }
+    }
+
+    fn accepts(&self) -> Result<(), String> {
+        self.ready()
     }
 
     fn traffic(&self) -> sluice_api::Traffic {

@@ -5,12 +5,14 @@
 //!   The listener puts [`ConnectInfo`](axum::extract::ConnectInfo) with the peer's address into each request's
 //!   extensions; without it nobody is let in by address.
 //! - [`ClientAddr`]: who is behind a request, through proxies or not.
+//! - [`cluster`]: what is asked of the cluster, when the node is part of one.
 //! - [`live_update`]: the measured values of a live stream, for REST and for the store.
 
 mod apps;
 mod auth;
 mod broadcasts;
 mod client;
+pub mod cluster;
 mod health;
 mod live;
 mod machine;

@@ -10,6 +10,7 @@ use sluice_media::Hub;
 use sluice_store::{AppSettings, Store};
 
 use crate::auth::AdminToken;
+use crate::cluster::ClusterView;
 use crate::sampler::Sampler;
 
 /// What the configuration says that matters here.
@@ -43,11 +44,17 @@ pub struct Traffic {
 /// What only the composition of the node knows.
 #[async_trait]
 pub trait NodeStatus: Send + Sync + 'static {
-    /// Whether the node takes new sessions.
+    /// Whether the node serves what it has.
     ///
     /// # Errors
     /// What it waits for: a listener that is not up, or that it is stopping.
     fn ready(&self) -> Result<(), String>;
+
+    /// Whether the node, which is ready, lets new sessions in.
+    ///
+    /// # Errors
+    /// Why not, such as that it is draining.
+    fn accepts(&self) -> Result<(), String>;
 
     /// Bytes on the wire since the start.
     fn traffic(&self) -> Traffic;
@@ -67,6 +74,8 @@ pub struct ApiState {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) node: Arc<dyn NodeStatus>,
+    /// None when the node stands alone.
+    pub(crate) cluster: Option<Arc<dyn ClusterView>>,
     pub(crate) settings: ApiSettings,
     pub(crate) admin_token: AdminToken,
     pub(crate) sampler: Sampler,
@@ -84,11 +93,12 @@ impl std::fmt::Debug for ApiState {
 
 impl ApiState {
     /// Puts it together, and starts to measure rates once a second for as long as it lives. Must be called
-    /// inside a tokio runtime.
+    /// inside a tokio runtime. `cluster` is `None` for a node that stands alone.
     pub fn new(
         store: Arc<dyn Store>,
         hub: Arc<Hub>,
         node: Arc<dyn NodeStatus>,
+        cluster: Option<Arc<dyn ClusterView>>,
         settings: ApiSettings,
         admin_token: AdminToken,
     ) -> Arc<Self> {
@@ -105,6 +115,7 @@ impl ApiState {
             store,
             hub,
             node,
+            cluster,
             settings,
             admin_token,
             sampler: Sampler::default(),

@@ -26,6 +26,7 @@ const TOKEN: &str = "Bearer the-token";
 #[derive(Debug, Default)]
 struct Node {
     stopping: AtomicBool,
+    draining: AtomicBool,
     changes: AtomicU64,
 }
 
@@ -33,6 +34,10 @@ struct Node {
 impl NodeStatus for Node {
     fn ready(&self) -> Result<(), String> {
         if self.stopping.load(Relaxed) { Err("the node is stopping".into()) } else { Ok(()) }
+    }
+
+    fn accepts(&self) -> Result<(), String> {
+        if self.draining.load(Relaxed) { Err("the node is draining".into()) } else { Ok(()) }
     }
 
     fn traffic(&self) -> Traffic {
@@ -105,7 +110,7 @@ impl Fixture {
             build: "test".into(),
         };
         let token = AdminToken::new("the-token");
-        let state = ApiState::new(store.clone(), hub.clone(), node.clone(), settings, token);
+        let state = ApiState::new(store.clone(), hub.clone(), node.clone(), None, settings, token);
         Fixture { router: router(state), store, hub, node, _dir: dir }
     }
 
