@@ -208,7 +208,7 @@ impl Streams {
         };
         self.store.begin_live(&key.app, begin).await.map_err(away)?;
         let origin =
-            Origin { epoch: claim.epoch, media_sequence: media, discontinuity_sequence: discontinuity };
+            Origin { epoch: claim.epoch, media_sequence: media, discontinuity_sequence: discontinuity, ..Origin::default() };
         // The list has to come out of what is kept, for whoever asks first.
         let list = hls.segment * hls.list_size.saturating_add(1);
         let settings = StreamSettings {

@@ -98,7 +98,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 fn new_hub() -> (Arc<Hub>, Ingest) {
     let hub = Hub::new(Duration::from_secs(10));
     let key = StreamKey::new(APP, ID);
-    let origin = Origin { epoch: 7, media_sequence: 100, discontinuity_sequence: 5 };
+    let origin = Origin { epoch: 7, media_sequence: 100, discontinuity_sequence: 5, ..Origin::default() };
     let publisher = hub.publish(key, origin, StreamSettings::default()).expect("nobody else publishes");
     (hub, Ingest::new(publisher))
 }

@@ -27,7 +27,7 @@ pub struct Frame {
 pub struct Stamp {
     /// The ownership epoch in which it was written. Readers drop groups below the highest that they have seen.
     pub epoch: u64,
-    /// Counts the groups of the stream; all tracks use the number for the same stretch of time.
+    /// Counts the groups of the epoch; all tracks use the number for the same stretch of time.
     pub group: u64,
     /// The media sequence number of the segment that it belongs to (several groups may share one).
     pub media_sequence: u64,
@@ -46,6 +46,11 @@ impl Stamp {
     pub fn wall_clock_at(&self, t: Timestamp) -> SystemTime {
         let by = Duration::from_micros((t - self.start).unsigned_abs());
         if t >= self.start { self.wall_clock + by } else { self.wall_clock - by }
+    }
+
+    /// Its place among all groups of the stream: groups are counted anew in each epoch, and epochs only grow.
+    pub fn place(&self) -> (u64, u64) {
+        (self.epoch, self.group)
     }
 
     /// Whether a segment starts here.

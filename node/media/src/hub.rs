@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::mirror::Mirror;
 use crate::publisher::Publisher;
 pub use crate::segmentation::Origin;
 use crate::stream::{StopReason, Stream, StreamSettings};
@@ -95,6 +96,48 @@ impl Hub {
             None if stream.is_ended() => Err(PublishError::NotLive),
             None => Err(PublishError::InUse),
         }
+    }
+
+    /// Publishes a stream that this node fetched from another until now, for those who watch it: it goes on from
+    /// `origin`, which must be above what was fetched.
+    ///
+    /// # Errors
+    /// [`PublishError::InUse`] while something writes it, [`PublishError::NotLive`] when there is none.
+    pub fn succeed(self: &Arc<Self>, key: &StreamKey, origin: Origin) -> Result<Publisher, PublishError> {
+        let stream = self.get(key).ok_or(PublishError::NotLive)?;
+        let publisher = Publisher::succeed(self.clone(), stream.clone(), origin);
+        let none = if stream.is_ended() { PublishError::NotLive } else { PublishError::InUse };
+        let publisher = publisher.ok_or(none)?;
+        self.changed();
+        Ok(publisher)
+    }
+
+    /// Writes a stream that another node owns. Takes up the stream of that name whose publisher or mirror has
+    /// just left it, so that those who watch it stay; else starts one.
+    ///
+    /// # Errors
+    /// [`PublishError::InUse`] while something writes it.
+    pub fn mirror(
+        self: &Arc<Self>,
+        key: StreamKey,
+        origin: Origin,
+        settings: StreamSettings,
+    ) -> Result<Mirror, PublishError> {
+        let mirror = {
+            let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+            let stream = match streams.get(&key).filter(|s| !s.is_ended()) {
+                Some(stream) => stream.clone(),
+                None => {
+                    let stream = Arc::new(Stream::new(key.clone(), origin, settings));
+                    stream.set_whole(false);
+                    streams.insert(key, stream.clone());
+                    stream
+                }
+            };
+            Mirror::new(self.clone(), stream).ok_or(PublishError::InUse)?
+        };
+        self.changed();
+        Ok(mirror)
     }
 
     /// The live stream of that name.

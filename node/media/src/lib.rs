@@ -5,6 +5,7 @@
 //! - [`Frame`], [`Group`]: one access unit; the frames from one random access point to the next.
 //! - [`stream`]: one live stream: one writer, any number of readers, each with a position of its own.
 //! - [`segmentation`]: when a segment begins, decided once by the owner of a stream and stamped on its groups.
+//! - [`Mirror`]: writes a stream that another node owns, as that one wrote it.
 //! - [`Hub`]: all live streams of this process by app and id.
 //! - [`session`]: what an ingest asks before it publishes and an egress before it plays.
 //!
@@ -14,6 +15,7 @@ pub mod bits;
 pub mod codec;
 mod frame;
 mod hub;
+mod mirror;
 mod publisher;
 mod reader;
 pub mod ring;
@@ -27,6 +29,7 @@ pub mod timeline;
 pub use codec::{AudioCodec, AudioConfig, CodecError, TrackConfig, VideoCodec, VideoConfig};
 pub use frame::{Arrived, Frame, Group, GroupHead, Stamp, TrackId};
 pub use hub::{Hub, Origin, PublishError, StreamKey};
+pub use mirror::{Mirror, Position};
 pub use publisher::{Ended, Publisher};
 pub use reader::{Event, Reader, Start};
 pub use segmentation::Segmentation;

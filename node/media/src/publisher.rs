@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::segmentation::{Reference, Stamper};
 use crate::stream::{MetaValue, StopReason, Stream, Track};
 use crate::timeline::{Timeline, gap};
-use crate::{Arrived, Frame, GroupHead, Hub, Stamp, Timestamp, TrackConfig, TrackId};
+use crate::{Arrived, Frame, GroupHead, Hub, Origin, Stamp, Timestamp, TrackConfig, TrackId};
 
 /// Without video so far, and without word of it, audio waits this long before it goes alone.
 const VIDEO_MAY_COME: Duration = Duration::from_secs(1);
@@ -81,21 +81,30 @@ impl Publisher {
     pub(crate) fn new(hub: Arc<Hub>, stream: Arc<Stream>) -> Option<Self> {
         let generation = stream.attach()?;
         let kept = stream.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut writer = kept.unwrap_or_else(|| Writer {
-            stamper: Stamper::new(stream.origin(), stream.settings().wish),
-            tracks: Vec::new(),
-            stamp: None,
-            order: 0,
-            newest: None,
-        });
+        let origin = stream.origin();
+        let writer = kept.unwrap_or_else(|| Writer::new(&stream, origin));
+        Some(Self::with(hub, stream, generation, writer, origin))
+    }
+
+    /// Goes on with a stream that was written by another node until now, from `origin`.
+    pub(crate) fn succeed(hub: Arc<Hub>, stream: Arc<Stream>, origin: Origin) -> Option<Self> {
+        let generation = stream.attach()?;
+        *stream.writer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        stream.set_relayed(false);
+        stream.set_whole(true);
+        let writer = Writer::new(&stream, origin);
+        Some(Self::with(hub, stream, generation, writer, origin))
+    }
+
+    fn with(hub: Arc<Hub>, stream: Arc<Stream>, generation: u64, mut writer: Writer, origin: Origin) -> Self {
         writer.stamper.break_off();
         for lane in &mut writer.tracks {
             lane.fresh = true;
             lane.pending.clear();
         }
-        let start = writer.newest.map_or(Timestamp::ZERO, |(t, at)| t + gap(at.elapsed()));
+        let start = writer.newest.map_or(origin.timeline, |(t, at)| t + gap(at.elapsed()));
         let stop = stream.watch_stop();
-        Some(Publisher {
+        Publisher {
             hub,
             stream,
             generation,
@@ -107,7 +116,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             stop,
             finished: false,
-        })
+        }
     }
 
     /// The stream that it writes.
@@ -266,13 +275,7 @@ impl Publisher {
     /// Waits until somebody wants this publisher to stop, and says why. Then tell the client, and
     /// [`finish`](Self::finish).
     pub fn stop_requested(&self) -> impl Future<Output = StopReason> + Send + 'static {
-        let mut stop = self.stop.clone();
-        async move {
-            match stop.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or(StopReason::Requested),
-                Err(_) => StopReason::Stopping,
-            }
-        }
+        asked_to_stop(self.stop.clone())
     }
 
     /// The publisher is done: the stream ends. When it is done because another takes the stream over, the
@@ -286,7 +289,7 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         let over = match &*self.stop.borrow() {
             None => self.finished,
-            Some(StopReason::TakenOver) => false,
+            Some(StopReason::TakenOver | StopReason::Moved { .. }) => false,
             // Even when the connection broke before it could say so: there is nothing to come back to.
             Some(_) => true,
         };
@@ -304,8 +307,16 @@ impl Drop for Publisher {
     }
 }
 
+/// Waits until the writer of a stream is told to stop.
+pub(crate) async fn asked_to_stop(mut stop: watch::Receiver<Option<StopReason>>) -> StopReason {
+    match stop.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or(StopReason::Requested),
+        Err(_) => StopReason::Stopping,
+    }
+}
+
 /// `progress` is by how much the frame takes the stream further.
-fn count(stream: &Stream, frame: &Frame, video: bool, progress: Duration, now: Instant) {
+pub(crate) fn count(stream: &Stream, frame: &Frame, video: bool, progress: Duration, now: Instant) {
     let (stats, second) = (stream.stats(), stream.heard(now).as_secs());
     stats.media_ms.add(second, progress.as_millis() as u64);
     stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
@@ -317,6 +328,26 @@ fn count(stream: &Stream, frame: &Frame, video: bool, progress: Duration, now: I
 }
 
 impl Writer {
+    /// Numbers go on from `origin`; tracks that the stream has already are taken up.
+    fn new(stream: &Stream, origin: Origin) -> Self {
+        let lane = |track: Arc<Track>| Lane {
+            config: track.config(),
+            track,
+            pending: VecDeque::new(),
+            heard: None,
+            group_bytes: 0,
+            fresh: true,
+            changed: false,
+        };
+        Writer {
+            stamper: Stamper::new(origin, stream.settings().wish),
+            tracks: stream.tracks().into_iter().map(lane).collect(),
+            stamp: None,
+            order: stream.next_order(),
+            newest: None,
+        }
+    }
+
     /// Puts a frame, whose times are on the stream's timeline already, into its group.
     fn put(&mut self, stream: &Stream, lane: usize, frame: Frame, by: Reference, now: SystemTime) {
         let (video, fresh) = (self.tracks[lane].config.is_video(), self.tracks[lane].fresh);

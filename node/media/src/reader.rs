@@ -63,6 +63,7 @@ enum Next {
 
 impl Reader {
     pub(crate) fn new(stream: Arc<Stream>, start: Start, max_lag: Duration) -> Self {
+        stream.count_reader(1);
         let mut reader = Reader { stream, tracks: Vec::new(), version: 0, start, max_lag };
         reader.take_tracks();
         if start == Start::Newest {
@@ -156,11 +157,11 @@ impl Reader {
 
     fn take_tracks(&mut self) {
         self.version = self.stream.tracks_version();
-        let here = self.tracks.iter().filter_map(|(_, c)| c.group()).map(|g| g.head.stamp.group).min();
+        let here = self.tracks.iter().filter_map(|(_, c)| c.group()).map(|g| g.head.stamp.place()).min();
         for track in self.stream.tracks().into_iter().skip(self.tracks.len()) {
             let mut cursor = Cursor::oldest(&track.ring, self.max_lag);
             if let (Start::Newest, Some(here)) = (self.start, here)
-                && let Some(g) = track.ring.oldest(|h| h.stamp.group >= here)
+                && let Some(g) = track.ring.oldest(|h| h.stamp.place() >= here)
             {
                 cursor.jump_to(g);
             }
@@ -174,10 +175,10 @@ impl Reader {
         let Some((track, _)) = self.tracks.get(reference) else { return 0 };
         let newest = track.ring.newest(|h| h.independent).or_else(|| track.ring.newest(|_| true));
         let Some(newest) = newest else { return 0 };
-        let number = newest.head.stamp.group;
+        let place = newest.head.stamp.place();
         let mut skipped = 0;
         for (i, (track, cursor)) in self.tracks.iter_mut().enumerate() {
-            let groups = match track.ring.oldest(|h| h.stamp.group >= number) {
+            let groups = match track.ring.oldest(|h| h.stamp.place() >= place) {
                 Some(group) => cursor.jump_to(group),
                 None => cursor.jump_to_end(&track.ring),
             };
@@ -186,5 +187,11 @@ impl Reader {
             }
         }
         skipped
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stream.count_reader(-1);
     }
 }

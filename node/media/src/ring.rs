@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use crate::Timestamp;
 
+/// The number of the first group; those below it are free for groups that are put in front of it later.
+const FIRST: u64 = 1 << 32;
+
 /// What a ring needs to know of the head of a group.
 pub trait Head {
     /// When its first item starts.
@@ -105,7 +108,7 @@ impl<H: Head, T: Item> Ring<H, T> {
         }
         let start = head.start();
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        let number = groups.back().map_or(0, |g| g.number + 1);
+        let number = groups.back().map_or(FIRST, |g| g.number + 1);
         if let Some(last) = groups.back() {
             last.finished.store(true, Ordering::Release);
         }
@@ -127,6 +130,29 @@ impl<H: Head, T: Item> Ring<H, T> {
                 bytes -= g.bytes();
             }
         }
+    }
+
+    /// Puts a whole group in front of the oldest one. False, and nothing is done, when the ring is empty, or would
+    /// keep more than it may.
+    pub fn put_before(&self, head: H, items: impl IntoIterator<Item = T>) -> bool {
+        let items: boxcar::Vec<T> = items.into_iter().collect();
+        let size: u64 = items.iter().map(|(_, i)| i.size() as u64).sum();
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let (Some(first), Some(last)) = (groups.front(), groups.back()) else { return false };
+        let covered = last.head.start().since(first.head.start());
+        let bytes: u64 = groups.iter().map(|g| g.bytes()).sum();
+        if covered > self.retention.time || bytes + size > self.retention.bytes || first.number == 0 {
+            return false;
+        }
+        let number = first.number - 1;
+        groups.push_front(Arc::new(Group {
+            head,
+            number,
+            items,
+            bytes: AtomicU64::new(size),
+            finished: AtomicBool::new(true),
+        }));
+        true
     }
 
     /// Appends to the newest group. Before the first [`begin`](Self::begin) the item is dropped.
@@ -190,7 +216,7 @@ impl<H: Head, T: Item> Ring<H, T> {
 
     /// The number that the next group will have.
     fn next_number(&self) -> u64 {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).back().map_or(0, |g| g.number + 1)
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).back().map_or(FIRST, |g| g.number + 1)
     }
 }
 
@@ -228,7 +254,7 @@ pub enum Peek<'a, H, T> {
 impl<H: Head, T: Item> Cursor<H, T> {
     /// At the oldest group that the ring keeps.
     pub fn oldest(ring: &Ring<H, T>, max_lag: Duration) -> Self {
-        let mut cursor = Cursor { group: None, announced: false, index: 0, next: 0, max_lag };
+        let mut cursor = Cursor { group: None, announced: false, index: 0, next: FIRST, max_lag };
         match ring.oldest(|_| true) {
             Some(g) => cursor.jump_to(g),
             None => cursor.jump_to_end(ring),
@@ -238,7 +264,7 @@ impl<H: Head, T: Item> Cursor<H, T> {
 
     /// At the newest group where a reader can begin; where there is none, before the next one.
     pub fn newest(ring: &Ring<H, T>, max_lag: Duration) -> Self {
-        let mut cursor = Cursor { group: None, announced: false, index: 0, next: 0, max_lag };
+        let mut cursor = Cursor { group: None, announced: false, index: 0, next: FIRST, max_lag };
         cursor.jump_to_newest(ring);
         cursor
     }

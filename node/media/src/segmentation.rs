@@ -47,6 +47,10 @@ pub struct Origin {
     pub media_sequence: u64,
     /// The discontinuity sequence number of the first segment.
     pub discontinuity_sequence: u64,
+    /// Where the first frame is placed on the stream's timeline, which never goes back.
+    pub timeline: Timestamp,
+    /// How the stream was cut by the owner before, so that players that stay see no other target duration.
+    pub segmentation: Option<Segmentation>,
 }
 
 /// Which track a frame that drives the segmentation belongs to.
@@ -104,7 +108,7 @@ impl Stamper {
             anchor: None,
             broken: false,
             measure: Measure::default(),
-            known: None,
+            known: origin.segmentation,
         }
     }
 
@@ -122,7 +126,7 @@ impl Stamper {
     /// Looks at the next frame of the reference track; says whether a group begins with it.
     pub fn next(&mut self, dts: Timestamp, keyframe: bool, by: Reference, now: SystemTime) -> Option<Stamp> {
         let Some(start) = self.segment_start else {
-            if by == Reference::Audio {
+            if by == Reference::Audio && self.known.is_none() {
                 self.known = Some(Segmentation {
                     target_duration: whole_seconds(self.wish.segment),
                     part_target: self.wish.part,
@@ -277,7 +281,10 @@ mod tests {
     const WISH: Wish = Wish { segment: Duration::from_secs(2), part: Duration::from_millis(200) };
 
     fn run(fps: f64, gop: f64, seconds: f64) -> (Stamper, Vec<Stamp>) {
-        let mut s = Stamper::new(Origin { epoch: 3, media_sequence: 100, discontinuity_sequence: 7 }, WISH);
+        let mut s = Stamper::new(
+            Origin { epoch: 3, media_sequence: 100, discontinuity_sequence: 7, ..Origin::default() },
+            WISH,
+        );
         let per_gop = (gop * fps).round() as u64;
         let stamps = (0..(seconds * fps) as u64)
             .filter_map(|i| {

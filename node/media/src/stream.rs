@@ -1,7 +1,7 @@
 //! One live stream: its tracks, its state, and what everybody may ask of it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,10 +58,18 @@ pub enum StopReason {
     Stopping,
     /// It had fallen silent, and the stream is published by somebody else now. The stream goes on.
     TakenOver,
+    /// The stream is published to another node now. It goes on here for those who watch, fetched from there.
+    Moved {
+        /// The other node.
+        to: String,
+    },
 }
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let StopReason::Moved { to } = self {
+            return write!(f, "the stream is published to the node {to} now");
+        }
         f.write_str(match self {
             StopReason::Requested => "the stream was stopped by an administrator",
             StopReason::Deleted => "the stream was deleted by an administrator",
@@ -69,6 +77,7 @@ impl fmt::Display for StopReason {
             StopReason::TakenOver => {
                 "nothing had come for a while, and another publisher has taken the stream over"
             }
+            StopReason::Moved { .. } => "the stream is published to another node now",
         })
     }
 }
@@ -120,6 +129,12 @@ pub struct Stream {
     phase: Mutex<(Phase, u64)>,
     stop: watch::Sender<Option<StopReason>>,
     ended: watch::Sender<bool>,
+    // Whether all that there is to read is here; false while an older part is still being fetched.
+    whole: watch::Sender<bool>,
+    relayed: AtomicBool,
+    // The publisher's connection is broken, at the node that owns the stream.
+    away: AtomicBool,
+    readers: AtomicIsize,
     pub(crate) writer: Mutex<Option<crate::publisher::Writer>>,
 }
 
@@ -140,6 +155,10 @@ impl Stream {
             phase: Mutex::new((Phase::Interrupted, 0)),
             stop: watch::Sender::new(None),
             ended: watch::Sender::new(false),
+            whole: watch::Sender::new(true),
+            relayed: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            readers: AtomicIsize::new(0),
             writer: Mutex::new(None),
         }
     }
@@ -184,13 +203,69 @@ impl Stream {
     /// Tells a publisher that has fallen silent to leave the stream to another; [`Hub::resume`](crate::Hub::resume)
     /// takes it up once it has.
     pub fn displace(&self) {
+        self.ask_to_leave(StopReason::TakenOver);
+    }
+
+    /// Tells the publisher that another node has the stream now. What is here stays for those who watch;
+    /// [`Hub::mirror`](crate::Hub::mirror) takes it up.
+    pub fn displace_to(&self, node: &str) {
+        self.ask_to_leave(StopReason::Moved { to: node.to_owned() });
+    }
+
+    fn ask_to_leave(&self, why: StopReason) {
         self.stop.send_if_modified(|stop| {
             let free = stop.is_none();
             if free {
-                *stop = Some(StopReason::TakenOver);
+                *stop = Some(why);
             }
             free
         });
+    }
+
+    /// Whether it comes from another node.
+    pub fn is_relayed(&self) -> bool {
+        self.relayed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_relayed(&self, relayed: bool) {
+        self.relayed.store(relayed, Ordering::Release);
+    }
+
+    /// How many [`Reader`]s it has.
+    pub fn readers(&self) -> usize {
+        usize::try_from(self.readers.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    pub(crate) fn count_reader(&self, by: isize) {
+        self.readers.fetch_add(by, Ordering::AcqRel);
+    }
+
+    /// Waits until everything that its source keeps is here, `limit` at most. At once for a stream of this node.
+    pub async fn wait_backfilled(&self, limit: Duration) {
+        let mut whole = self.whole.subscribe();
+        let _ = tokio::time::timeout(limit, whole.wait_for(|w| *w)).await;
+    }
+
+    pub(crate) fn set_whole(&self, whole: bool) {
+        self.whole.send_replace(whole);
+    }
+
+    /// The order that the next frame of any track gets.
+    pub(crate) fn next_order(&self) -> u64 {
+        let newest = self.tracks().into_iter().filter_map(|t| {
+            let group = t.ring.newest(|_| true)?;
+            group.len().checked_sub(1).and_then(|i| group.get(i)).map(|a| a.order + 1)
+        });
+        newest.max().unwrap_or(0)
+    }
+
+    /// Whether a frame came on any track.
+    pub fn has_frames(&self) -> bool {
+        self.newest_stamp().is_some()
     }
 
     /// Its tracks, in the order in which they appeared.
@@ -211,7 +286,7 @@ impl Stream {
     /// The stamp of the newest group of any track.
     pub fn newest_stamp(&self) -> Option<Arc<Stamp>> {
         let newest =
-            self.tracks().iter().filter_map(|t| t.ring.newest(|_| true)).max_by_key(|g| g.head.stamp.group);
+            self.tracks().iter().filter_map(|t| t.ring.newest(|_| true)).max_by_key(|g| g.head.stamp.place());
         newest.map(|g| g.head.stamp.clone())
     }
 
@@ -237,7 +312,7 @@ impl Stream {
 
     /// Whether its publisher's connection is broken at the moment.
     pub fn is_interrupted(&self) -> bool {
-        self.phase().0 == Phase::Interrupted
+        self.phase().0 == Phase::Interrupted || self.away.load(Ordering::Relaxed)
     }
 
     /// Whether it is over.

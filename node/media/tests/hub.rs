@@ -46,7 +46,7 @@ fn key() -> StreamKey {
 fn publish(hub: &Arc<Hub>) -> Publisher {
     hub.publish(
         key(),
-        Origin { epoch: 1, media_sequence: 50, discontinuity_sequence: 0 },
+        Origin { epoch: 1, media_sequence: 50, discontinuity_sequence: 0, ..Origin::default() },
         StreamSettings::default(),
     )
     .expect("nobody publishes it")

@@ -118,7 +118,7 @@ struct Source {
 /// that joined early and of one that joined late.
 fn run(source: &Source, mut random: impl FnMut() -> f64) -> (Vec<String>, Segments, Segments) {
     let hub = Hub::new(Duration::from_secs(10));
-    let origin = Origin { epoch: 1, media_sequence: 5, discontinuity_sequence: 2 };
+    let origin = Origin { epoch: 1, media_sequence: 5, discontinuity_sequence: 2, ..Origin::default() };
     let mut publisher =
         hub.publish(StreamKey::new("a", "s"), origin, StreamSettings::default()).expect("new");
     publisher.expect_video(true);

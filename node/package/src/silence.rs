@@ -60,9 +60,9 @@ impl Silence {
     /// A group of audio begins. False when silence has already been filled in up to there.
     pub(crate) fn audio_group(&mut self, head: &GroupHead) -> bool {
         self.head = Some(head.clone());
-        let fresh = self.group.is_none_or(|g| head.stamp.group > g);
+        let fresh = self.group.is_none_or(|g| head.stamp.place() > g);
         if fresh {
-            self.group = Some(head.stamp.group);
+            self.group = Some(head.stamp.place());
         }
         fresh
     }
@@ -118,9 +118,9 @@ impl Silence {
             }
             let stamp = self.stamps.iter().rev().find(|s| s.start <= t);
             if let (Some(stamp), Some(head)) = (stamp, &self.head)
-                && self.group.is_none_or(|g| stamp.group > g)
+                && self.group.is_none_or(|g| stamp.place() > g)
             {
-                self.group = Some(stamp.group);
+                self.group = Some(stamp.place());
                 let (stamp, config) = (stamp.clone(), head.config.clone());
                 out.push(Sound::Group(GroupHead { stamp, config, independent: true }));
             }

@@ -130,7 +130,7 @@ pub fn site(settings: HlsSettings) -> Site {
 
 impl Site {
     pub fn publish(&self, id: &str, media: &Media) -> Publisher {
-        let origin = Origin { epoch: 1, media_sequence: 100, discontinuity_sequence: 0 };
+        let origin = Origin { epoch: 1, media_sequence: 100, discontinuity_sequence: 0, ..Origin::default() };
         let key = StreamKey::new("LiveApp", id);
         let mut publisher = self.hub.publish(key, origin, StreamSettings::default()).unwrap();
         publisher.expect_video(media.tracks.iter().any(TrackConfig::is_video));
