@@ -1,1 +1,98 @@
-//! The cluster port.
+//! The cluster port: one TCP listener, mutual TLS 1.3. ALPN tells what a connection is for: frames of a stream, the mesh, or
+//! HTTP/2 requests between nodes. Here is also the client for all three.
+//!
+//! Nothing is answered to a peer without a certificate of the cluster: such a connection ends within the TLS handshake.
+
+mod client;
+mod error;
+mod serve;
+mod socket;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+
+pub use client::Client;
+pub use error::PortError;
+pub use serve::{ClusterPort, Handlers};
+
+use crate::member::NodeId;
+
+/// A connection that another node opened.
+pub type Incoming = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// A connection to another node.
+pub type Outgoing = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// Frames of a stream.
+    Relay,
+    /// What a node says about itself.
+    Mesh,
+    /// HTTP/2.
+    Requests,
+}
+
+impl Alpn {
+    /// All of them.
+    pub const ALL: [Alpn; 3] = [Alpn::Relay, Alpn::Mesh, Alpn::Requests];
+
+    /// The bytes in the handshake.
+    pub fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Alpn::Relay => b"sluice-relay/1",
+            Alpn::Mesh => b"sluice-mesh/1",
+            Alpn::Requests => b"h2",
+        }
+    }
+
+    /// From the bytes in the handshake.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Alpn> {
+        Alpn::ALL.into_iter().find(|alpn| alpn.as_bytes() == bytes)
+    }
+}
+
+/// Takes connections that other nodes open.
+#[async_trait]
+pub trait Accept: Send + Sync {
+    /// Serves one connection to its end. `peer` is the node that the connection's certificate names, `addr` where it comes
+    /// from. Runs in a task of its own, which is dropped when the port closes.
+    async fn accept(&self, peer: NodeId, addr: SocketAddr, stream: Incoming);
+}
+
+/// What the port bounds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A TLS handshake may take this long.
+    pub handshake: Duration,
+    /// Handshakes going on at once; further connections are closed.
+    pub handshakes: usize,
+    /// Handshakes going on at once from one address.
+    pub handshakes_per_address: usize,
+    /// Connections at once; further ones are closed.
+    pub connections: usize,
+    /// Requests going on at once on one connection.
+    pub requests: u32,
+    /// Bytes of the headers of a request.
+    pub headers: u32,
+    /// Bytes of the body of a request.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            handshake: Duration::from_secs(5),
+            handshakes: 512,
+            handshakes_per_address: 128,
+            connections: 16_384,
+            requests: 256,
+            headers: 64 << 10,
+            body: 16 << 20,
+        }
+    }
+}
