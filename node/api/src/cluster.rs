@@ -105,6 +105,8 @@ pub struct NodeView {
     pub cpu_percent: f64,
     /// Memory of its machine in use, percent.
     pub memory_percent: f64,
+    /// That memory in all, bytes; 0 when it is not known.
+    pub memory_total: u64,
     /// Streams published to it.
     pub streams: u64,
     /// Streams that it fetches from other nodes.
