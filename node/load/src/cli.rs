@@ -76,6 +76,13 @@ pub(crate) struct SourceOptions {
     /// Leave the frames as they are.
     #[arg(long)]
     pub(crate) no_stamp: bool,
+    /// When a connection breaks or is refused, publish the same stream again after 0.1 to 1 s, as an encoder does.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    /// Connect from so many addresses of this machine's loopback network (127.0.1.1 and up), as if from so many
+    /// places: what a load balancer that hashes the source spreads.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=250))]
+    pub(crate) places: Option<u8>,
 }
 
 #[derive(Args, Debug)]

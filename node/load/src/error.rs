@@ -13,6 +13,10 @@ pub(crate) enum Error {
         "{0} is not a loopback address: load goes to this machine only, unless --allow-remote says that the other one is yours"
     )]
     Remote(std::net::IpAddr),
+    #[error(
+        "--places are addresses of this machine's loopback network, and {0} cannot be reached from there: use 127.0.0.1"
+    )]
+    Places(std::net::IpAddr),
     #[error("{clients} publishers need an address with {{n}} in it, so that each has a stream of its own")]
     SameStream { clients: usize },
     #[error("cannot read {0}: {1}")]
@@ -29,6 +33,9 @@ pub(crate) enum Error {
     Ended(String),
     #[error("the server did not {0} within {1:?}")]
     Timeout(&'static str, Duration),
+    /// A publisher that was let in ended.
+    #[error("while it published: {0}")]
+    Session(Box<Error>),
     #[error("a request failed: {0}")]
     Http(#[from] hyper::Error),
     #[error("{0} is not a path that can be asked for")]

@@ -15,6 +15,8 @@ pub(crate) struct Report {
     /// Clients that got media, and those that ended early, in the whole run.
     pub(crate) live: u64,
     pub(crate) failed: u64,
+    /// Connections that were tried again, in the whole run.
+    pub(crate) reconnects: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) window_s: f64,
     pub(crate) mbit_s: f64,
@@ -53,6 +55,9 @@ impl fmt::Display for Report {
             "{}: {} clients, {} live, {} failed; window {:.1} s",
             self.command, self.clients, self.live, self.failed, self.window_s
         )?;
+        if self.reconnects > 0 {
+            writeln!(f, "  {} connections tried again", self.reconnects)?;
+        }
         if let Some(error) = &self.first_error {
             writeln!(f, "  first failure: {error}")?;
         }

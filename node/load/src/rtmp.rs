@@ -1,12 +1,13 @@
 //! A client's RTMP connection: the protocol is that of `sluice-rtmp`, here is the socket.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use sluice_rtmp::session::{self, ClientEvent, Purpose, Url};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -22,6 +23,8 @@ const READ: usize = 32 << 10;
 pub(crate) struct Target {
     url: Url,
     address: SocketAddr,
+    /// The address of this machine to connect from; the system's choice without one.
+    from: Option<Ipv4Addr>,
 }
 
 impl Target {
@@ -32,7 +35,22 @@ impl Target {
             return Err(Error::Url(text.to_owned(), "load over TLS would measure TLS: use rtmp://"));
         }
         let address = resolve(&url.host, url.port, allow_remote)?;
-        Ok(Target { url, address })
+        Ok(Target { url, address, from: None })
+    }
+
+    /// The same, connected to from place number `place`: an address of the loopback network.
+    pub(crate) fn at_place(self, place: u8) -> Result<Self, Error> {
+        if !self.address.ip().is_loopback() || !self.address.is_ipv4() {
+            return Err(Error::Places(self.address.ip()));
+        }
+        Ok(Target { from: Some(Ipv4Addr::new(127, 0, 1, place.saturating_add(1))), ..self })
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let Some(from) = self.from else { return TcpStream::connect(self.address).await };
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((IpAddr::from(from), 0).into())?;
+        socket.connect(self.address).await
     }
 }
 
@@ -47,7 +65,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects, and waits until the server says that it starts.
     pub(crate) async fn open(target: &Target, purpose: Purpose, seed: u64) -> Result<Self, Error> {
-        let connect = timeout(PATIENCE, TcpStream::connect(target.address)).await;
+        let connect = timeout(PATIENCE, target.connect()).await;
         let failed = |e| Error::Connect(target.address.to_string(), e);
         let socket = connect.map_err(|_| Error::Timeout("take the connection", PATIENCE))?.map_err(failed)?;
         socket.set_nodelay(true)?;

@@ -137,6 +137,7 @@ impl Window {
             clients: u64::from(load.clients),
             live: stats.live.load(Relaxed),
             failed: stats.failed.load(Relaxed),
+            reconnects: stats.reconnects.load(Relaxed),
             first_error: stats.first_error(),
             window_s: seconds,
             mbit_s: stats.bytes.load(Relaxed) as f64 * 8e-6 / seconds,

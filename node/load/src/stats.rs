@@ -16,6 +16,8 @@ pub(crate) struct Stats {
     pub(crate) live: AtomicU64,
     /// Clients that ended before the run did.
     pub(crate) failed: AtomicU64,
+    /// Connections that broke, or were refused, and were tried again; in the whole run.
+    pub(crate) reconnects: AtomicU64,
     first_error: Mutex<Option<String>>,
     /// Bytes of media and playlists in the window.
     pub(crate) bytes: AtomicU64,
@@ -37,6 +39,7 @@ impl Stats {
         Stats {
             live: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
             first_error: Mutex::new(None),
             bytes: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -60,6 +63,17 @@ impl Stats {
     /// A client gave up.
     pub(crate) fn fail(&self, error: &Error) {
         self.failed.fetch_add(1, Relaxed);
+        self.note(error);
+    }
+
+    /// A client's connection ended, and it tries again.
+    pub(crate) fn reconnect(&self, error: &Error) {
+        self.reconnects.fetch_add(1, Relaxed);
+        self.note(error);
+    }
+
+    /// Keeps the first error of a run.
+    fn note(&self, error: &Error) {
         let mut first = self.first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         first.get_or_insert_with(|| error.to_string());
     }
