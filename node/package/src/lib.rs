@@ -28,5 +28,5 @@ pub mod ts;
 pub mod validate;
 mod window;
 
-pub use service::{Service, Settings};
+pub use service::{Elsewhere, Service, Settings};
 pub use settings::{EVENT_BYTES, HlsSettings, PlaylistType, SegmentType};

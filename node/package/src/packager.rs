@@ -23,6 +23,9 @@ use crate::window::Window;
 
 /// A packager without viewers and requests stops after this.
 const IDLE: Duration = Duration::from_secs(30);
+/// A stream that has just been fetched from another node brings its older part within this; without that, the list
+/// begins later.
+const BACKFILL: Duration = Duration::from_millis(1500);
 /// How often sessions are looked through.
 const TICK: Duration = Duration::from_secs(1);
 /// Sessions are silent for this many target durations before they end.
@@ -208,6 +211,7 @@ impl Packager {
 
     /// Follows the stream; true when it has ended, false when nobody asks any more.
     async fn follow(&self, mut engine: Engine, segmentation: Segmentation) -> bool {
+        self.stream.wait_backfilled(BACKFILL).await;
         let keep = self.stream.settings().retain + Duration::from_secs(10);
         let mut reader = self.stream.subscribe(Start::Oldest, keep);
         let mut tick = tokio::time::interval(TICK);

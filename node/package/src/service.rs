@@ -6,15 +6,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use sluice_media::StreamKey;
 use sluice_media::session::{Egress, Play, Protocol, Refusal, Request};
+use sluice_media::{Stream, StreamKey};
+use tokio::sync::Semaphore;
 
 use crate::packager::{Packager, Phase};
-use crate::rendition::Look;
+use crate::rendition::{Look, Rendition};
 use crate::respond::{self, Kind, Text};
 use crate::route::{self, File, Query, RenditionName, Route, Target, leaf_of};
 use crate::settings::{HlsSettings, SegmentType};
@@ -28,6 +30,19 @@ const PRIVATE: &str = "no-store";
 /// For media playlists.
 const FRESH: &str = "no-cache";
 
+/// Other nodes that may have a file which this one lacks: the window of one that joined late begins later.
+#[async_trait]
+pub trait Elsewhere: Send + Sync + 'static {
+    /// The bytes of a file; `path` is that of the request, decoded.
+    async fn file(&self, key: &StreamKey, path: &str) -> Option<Bytes>;
+}
+
+/// Segments that are further back than this are not looked for elsewhere.
+const RECENT: u64 = 1000;
+
+/// Files that are asked for elsewhere at once, at most: whoever makes names up costs little.
+const ASKED_ELSEWHERE: usize = 16;
+
 /// Gives the settings of a stream.
 pub type Settings = dyn Fn(&StreamKey) -> HlsSettings + Send + Sync;
 
@@ -38,6 +53,8 @@ pub struct Service {
     egress: Arc<dyn Egress>,
     settings: Arc<Settings>,
     streams: Arc<Directory>,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
+    asking: Semaphore,
 }
 
 /// The packagers at work.
@@ -67,7 +84,35 @@ impl Service {
     /// A service that asks `egress` who may play what. Packagers run as tasks of the tokio runtime in which
     /// requests are handled.
     pub fn new(egress: Arc<dyn Egress>, settings: Arc<Settings>) -> Self {
-        Service { egress, settings, streams: Arc::default() }
+        let asking = Semaphore::new(ASKED_ELSEWHERE);
+        Service { egress, settings, streams: Arc::default(), elsewhere: None, asking }
+    }
+
+    /// Files of relayed streams that are missing here are looked for there.
+    #[must_use]
+    pub fn with_elsewhere(mut self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        self.elsewhere = Some(elsewhere);
+        self
+    }
+
+    /// A media file as this node has it, for another node that lacks it. Starts packaging when nobody asked
+    /// before. `path` is `/{app}/streams/…`.
+    pub async fn own_file(&self, stream: Arc<Stream>, path: &str) -> Option<Bytes> {
+        let Route { app, id, target: Target::Rendition(name, file) } = route::parse(path)? else {
+            return None;
+        };
+        if (app, id) != (&*stream.key().app, &*stream.key().id) {
+            return None;
+        }
+        let key = stream.key().clone();
+        let packager = self.streams.get_or_start(&key, &stream, &*self.settings);
+        packager.asked();
+        self.ready(&packager).await.ok()?;
+        let rendition = packager.renditions().iter().find(|r| r.name == name)?.clone();
+        match look(&rendition, file, limit(&packager)).await {
+            Look::Here(bytes) => Some(bytes),
+            _ => None,
+        }
     }
 
     /// Streams that are being packaged right now.
@@ -241,12 +286,10 @@ impl Service {
         let Some((rendition, (_, cache))) = all.iter().find(|r| r.name == name).zip(packager.cut()) else {
             return Ok(respond::sentence(StatusCode::NOT_FOUND, "the stream has no such rendition"));
         };
-        let found = match file {
-            File::Part(place) => rendition.part(place, limit(&packager)).await,
-            File::Segment(n) => rendition.window(|w| w.segment(n).map(|s| s.bytes.clone())).into(),
-            File::Init(n) => rendition.window(|w| w.init(n).map(|i| i.bytes.clone())).into(),
-            File::Playlist => Look::Missing,
-        };
+        let mut found = look(rendition, file, limit(&packager)).await;
+        if matches!(found, Look::Missing) && packager.stream.is_relayed() && may_exist(rendition, file) {
+            found = self.elsewhere(&packager, asked).await.into();
+        }
         let kind = if name.kind == b't' { Kind::TransportStream } else { Kind::Mp4 };
         match found {
             Look::Here(bytes) => Ok(respond::media(bytes, kind, cache, &asked.parts.headers)),
@@ -259,6 +302,13 @@ impl Service {
                 Ok(respond::sentence(StatusCode::NOT_FOUND, "the stream has no such segment (any more)"))
             }
         }
+    }
+
+    async fn elsewhere(&self, packager: &Packager, asked: &Asked<'_>) -> Option<Bytes> {
+        let elsewhere = self.elsewhere.as_ref()?;
+        let _one = self.asking.try_acquire().ok()?;
+        let path = route::percent(asked.parts.uri.path(), false);
+        elsewhere.file(packager.stream.key(), &path).await
     }
 
     /// Asks whether the viewer may play, and finds or starts the stream's packager. The play is missing when
@@ -275,7 +325,7 @@ impl Service {
         };
         match self.egress.play(request).await {
             Ok(play) => {
-                let packager = self.streams.get_or_start(&key, &play, &*self.settings);
+                let packager = self.streams.get_or_start(&key, &play.stream, &*self.settings);
                 packager.asked();
                 Ok((packager, Some(play)))
             }
@@ -347,16 +397,21 @@ impl Directory {
         self.read(|s| s.get(app)?.get(id).cloned())
     }
 
-    fn get_or_start(self: &Arc<Self>, key: &StreamKey, play: &Play, settings: &Settings) -> Arc<Packager> {
+    fn get_or_start(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        stream: &Arc<Stream>,
+        settings: &Settings,
+    ) -> Arc<Packager> {
         let mut streams = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let app = streams.entry(key.app.clone()).or_default();
         if let Some(p) = app.get(&key.id) {
             // The stream may have ended and begun anew under its name.
-            if Arc::ptr_eq(&p.stream, &play.stream) {
+            if Arc::ptr_eq(&p.stream, stream) {
                 return p.clone();
             }
         }
-        let packager = Arc::new(Packager::new(play.stream.clone(), settings(key)));
+        let packager = Arc::new(Packager::new(stream.clone(), settings(key)));
         app.insert(key.id.clone(), packager.clone());
         let (directory, key) = (self.clone(), key.clone());
         let task = packager.clone().run(move |p| directory.forget(&key, p));
@@ -375,6 +430,27 @@ impl Directory {
             }
         }
     }
+}
+
+async fn look(rendition: &Rendition, file: File, limit: Duration) -> Look<Bytes> {
+    match file {
+        File::Part(place) => rendition.part(place, limit).await,
+        File::Segment(n) => rendition.window(|w| w.segment(n).map(|s| s.bytes.clone())).into(),
+        File::Init(n) => rendition.window(|w| w.init(n).map(|i| i.bytes.clone())).into(),
+        File::Playlist => Look::Missing,
+    }
+}
+
+/// Whether another node can have what this one lacks: a number that has been, and not long ago.
+fn may_exist(rendition: &Rendition, file: File) -> bool {
+    let media_sequence = match file {
+        File::Part(place) => place.media_sequence,
+        File::Segment(n) => n,
+        File::Init(_) => return true,
+        File::Playlist => return false,
+    };
+    let newest = rendition.newest().map_or(0, |p| p.media_sequence);
+    (newest.saturating_sub(RECENT)..=newest).contains(&media_sequence)
 }
 
 fn limit(packager: &Packager) -> Duration {

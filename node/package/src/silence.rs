@@ -35,7 +35,7 @@ pub(crate) struct Silence {
     seen: Option<Timestamp>,
     head: Option<GroupHead>,
     /// The group number of the last head that was handed on.
-    group: Option<u64>,
+    group: Option<(u64, u64)>,
     newest: Option<Timestamp>,
     filling: Option<Filling>,
 }
