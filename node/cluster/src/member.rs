@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sluice_media::StreamKey;
+use sluice_store::Numbers;
 
 /// The name of a node, unique in its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -188,6 +189,10 @@ pub struct Owned {
     /// Viewers on this node, by protocol.
     #[serde(default)]
     pub viewers: Viewers,
+    /// The numbers in use, a second old at most: whoever takes the stream over while nobody can be asked goes on
+    /// some way behind them.
+    #[serde(default)]
+    pub numbers: Numbers,
 }
 
 /// A stream that a node fetches from another and can hand on.
