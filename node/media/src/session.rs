@@ -71,6 +71,15 @@ pub enum Refusal {
     /// The app does not serve this protocol.
     #[error("{0} is switched off for this app")]
     Disabled(&'static str),
+    /// The node is an edge; the text says where to publish.
+    #[error("this node is an edge, which takes no publishers: publish to {0}")]
+    Edge(String),
+    /// The node is an origin that serves no viewers; the text says where to play.
+    #[error("this node is an origin that serves no viewers: play from {0}")]
+    NoViewers(String),
+    /// The node takes nothing new because it is being taken out of service.
+    #[error("this node is being drained and takes nothing new: try another node")]
+    Draining,
     /// The node takes nothing new because it is stopping.
     #[error("this node is stopping: try again, or another node")]
     Stopping,
@@ -93,6 +102,9 @@ impl Refusal {
             Refusal::NotCreated(_) => "not_created",
             Refusal::NotAllowed(_) => "not_allowed",
             Refusal::Disabled(_) => "disabled",
+            Refusal::Edge(_) => "edge",
+            Refusal::NoViewers(_) => "no_viewers",
+            Refusal::Draining => "draining",
             Refusal::Stopping => "stopping",
             Refusal::Limit(_) => "limit",
             Refusal::Unavailable(_) => "unavailable",
@@ -100,7 +112,7 @@ impl Refusal {
     }
 
     /// All reasons.
-    pub const REASONS: [&'static str; 10] = [
+    pub const REASONS: [&'static str; 13] = [
         "unknown_app",
         "invalid_id",
         "in_use",
@@ -108,6 +120,9 @@ impl Refusal {
         "not_created",
         "not_allowed",
         "disabled",
+        "edge",
+        "no_viewers",
+        "draining",
         "stopping",
         "limit",
         "unavailable",
