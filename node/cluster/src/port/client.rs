@@ -23,7 +23,7 @@ impl Client {
     /// [`peer_node`](crate::identity::peer_node) tells who is at its other end.
     pub async fn dial(&self, addr: &str, alpn: Alpn) -> Result<Outgoing, PortError> {
         let _ = (addr, alpn, &self.tls);
-        unimplemented!()
+        unimplemented!("in work")
     }
 
     /// Asks the node at `addr`, within `within` in all. Requests to one address share a connection. Any status is an answer.
@@ -35,7 +35,7 @@ impl Client {
         within: Duration,
     ) -> Result<http::Response<Bytes>, PortError> {
         let _ = (addr, request, within);
-        unimplemented!()
+        unimplemented!("in work")
     }
 
     /// As [`request`](Client::request), but anything but a success is [`PortError::Status`].

@@ -32,7 +32,7 @@ impl ClusterPort {
         handlers: Handlers,
     ) -> io::Result<ClusterPort> {
         let _ = (listeners, tls, handlers);
-        unimplemented!()
+        unimplemented!("in work")
     }
 
     /// Where it listens.
