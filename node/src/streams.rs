@@ -10,7 +10,7 @@ use sluice_media::segmentation::Wish;
 use sluice_media::session::{Egress, Ingress, Play, Protocol, Refusal, Request};
 use sluice_media::stats::ViewerGuard;
 use sluice_media::{Hub, Origin, PublishError, Publisher, Stream, StreamKey, StreamSettings};
-use sluice_store::{BeginLive, BroadcastUpdate, HlsSettings, Store, StoreError, valid_stream_id};
+use sluice_store::{BeginLive, BroadcastUpdate, Claim, HlsSettings, Numbers, Store, StoreError, valid_stream_id};
 
 use crate::apps::Apps;
 
@@ -136,9 +136,13 @@ impl Streams {
         media: u64,
         discontinuity: u64,
     ) -> Result<u64, StoreError> {
-        let (media, discontinuity) = (media + RESERVE, discontinuity + RESERVE);
-        self.store.reserve_sequence(&key.app, &key.id, epoch, unix_ms(), media, discontinuity).await?;
-        Ok(media)
+        let numbers = Numbers {
+            media_sequence: media + RESERVE,
+            discontinuity_sequence: discontinuity + RESERVE,
+            ..Numbers::default()
+        };
+        self.store.reserve_sequence(&key.app, &key.id, epoch, unix_ms(), numbers).await?;
+        Ok(numbers.media_sequence)
     }
 
     /// The hub with all streams.
@@ -188,7 +192,9 @@ impl Streams {
         let hls = hls.map_err(|e| Refusal::Unavailable(format!("the app's settings cannot be used: {e}")))?;
 
         let now = unix_ms();
-        let claim = self.store.claim_stream(&key.app, &key.id, &self.node.id, now).await.map_err(away)?;
+        let known = Claim::default();
+        let claim =
+            self.store.claim_stream(&key.app, &key.id, &self.node.id, now, known).await.map_err(away)?;
         let (media, discontinuity) = (claim.media_sequence, claim.discontinuity_sequence);
         let reserved = self.reserve(&key, claim.epoch, media, discontinuity).await.map_err(away)?;
         let known = BroadcastUpdate {
@@ -207,8 +213,12 @@ impl Streams {
             known,
         };
         self.store.begin_live(&key.app, begin).await.map_err(away)?;
-        let origin =
-            Origin { epoch: claim.epoch, media_sequence: media, discontinuity_sequence: discontinuity, ..Origin::default() };
+        let origin = Origin {
+            epoch: claim.epoch,
+            media_sequence: media,
+            discontinuity_sequence: discontinuity,
+            ..Origin::default()
+        };
         // The list has to come out of what is kept, for whoever asks first.
         let list = hls.segment * hls.list_size.saturating_add(1);
         let settings = StreamSettings {

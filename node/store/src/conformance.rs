@@ -6,8 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a check that does not hold has to panic")]
 
 use crate::{
-    AppSettings, BeginLive, Broadcast, BroadcastUpdate, Ended, ListQuery, LiveUpdate, OWNERSHIP_KEPT_MS,
-    Order, SortBy, Status, Store, StoreError,
+    AppSettings, BeginLive, Broadcast, BroadcastUpdate, Claim, EPOCH_STEP, Ended, ListQuery, LiveUpdate,
+    NodeRecord, Numbers, OWNERSHIP_KEPT_MS, Order, Owner, SortBy, Status, Store, StoreError,
 };
 
 const NOW: i64 = 1_800_000_000_000;
@@ -18,6 +18,7 @@ const NOW: i64 = 1_800_000_000_000;
 /// At the first one that does not hold.
 pub async fn all(store: &dyn Store) {
     apps_and_settings(store).await;
+    deleted_apps(store).await;
     values(store).await;
     broadcasts(store).await;
     lists(store).await;
@@ -25,6 +26,9 @@ pub async fn all(store: &dyn Store) {
     fences(store).await;
     recovery(store).await;
     ownership(store).await;
+    adoption(store).await;
+    owners(store).await;
+    nodes(store).await;
     ping_is_timed(store).await;
 }
 
@@ -41,8 +45,14 @@ fn begin(id: &str, epoch: u64, now: i64) -> BeginLive {
 /// # Panics
 /// When that does not hold.
 pub async fn apps_and_settings(store: &dyn Store) {
+    let mut changes = store.changes();
+    let mut changed = async || {
+        let limit = std::time::Duration::from_secs(10);
+        tokio::time::timeout(limit, changes.changed()).await.expect("a change is told").unwrap();
+    };
     let settings = AppSettings::default();
     assert!(store.create_app("c-app", settings.clone()).await.unwrap());
+    changed().await;
     let mut other = settings.clone();
     other.hls_time = "4".into();
     assert!(!store.create_app("c-app", other.clone()).await.unwrap(), "an app is made once");
@@ -50,8 +60,11 @@ pub async fn apps_and_settings(store: &dyn Store) {
     assert_eq!(app.settings, settings, "the first settings stay");
 
     other.other.insert("gopSize".into(), 30.into());
+    other.other.insert("$odd.key".into(), serde_json::json!({"$a": [1.5, null], "b.c": u64::MAX}));
+    other.custom_settings = serde_json::json!({"a": {"b": [true, -1, "ü"]}});
     let version = store.set_app_settings("c-app", other.clone(), app.version).await.unwrap();
     assert!(version > app.version);
+    changed().await;
     assert!(matches!(
         store.set_app_settings("c-app", settings, app.version).await,
         Err(StoreError::Conflict { expected, found, .. }) if expected == app.version && found == version
@@ -61,6 +74,25 @@ pub async fn apps_and_settings(store: &dyn Store) {
     assert_eq!((app.settings, app.version), (other, version), "unknown keys are kept");
     assert!(store.app("C-APP").await.unwrap().is_none(), "names differ by case");
     assert_eq!(store.apps().await.unwrap().iter().filter(|a| a.name == "c-app").count(), 1);
+}
+
+/// A deleted app is gone, with its broadcasts only when that is asked for.
+///
+/// # Panics
+/// When that does not hold.
+pub async fn deleted_apps(store: &dyn Store) {
+    for (app, with_data) in [("c-del1", false), ("C-Del2", true), ("c-del2", false)] {
+        assert!(store.create_app(app, AppSettings::default()).await.unwrap());
+        store.create_broadcast(app, named("s")).await.unwrap();
+        assert!(store.delete_app(app, with_data).await.unwrap());
+        assert!(!store.delete_app(app, false).await.unwrap(), "it is gone already");
+        assert!(store.app(app).await.unwrap().is_none());
+        assert_eq!(store.broadcast(app, "s").await.unwrap().is_none(), with_data);
+        assert!(store.apps().await.unwrap().iter().all(|a| a.name != app));
+    }
+    assert!(store.broadcast("c-del2", "s").await.unwrap().is_some(), "names differ by case");
+    assert!(store.create_app("c-del1", AppSettings::default()).await.unwrap(), "it may be made again");
+    assert!(store.broadcast("c-del1", "s").await.unwrap().is_some());
 }
 
 /// Values are kept and replaced.
@@ -206,9 +238,11 @@ pub async fn live_and_finished(store: &dyn Store) {
             ..Default::default()
         },
     };
-    let written =
-        store.update_live(vec![update("kept", 1), update("none", 1), update("auto", 1)]).await.unwrap();
-    assert_eq!(written, 2);
+    let mut elsewhere = update("kept", 1);
+    elsewhere.app = "c-live2".into();
+    let updates = vec![update("kept", 1), update("none", 1), elsewhere, update("auto", 1)];
+    assert_eq!(store.update_live(updates).await.unwrap(), [1, 2], "those that were left alone");
+    assert_eq!(store.update_live(Vec::new()).await.unwrap(), Vec::<usize>::new());
     assert_eq!(store.broadcast(app, "auto").await.unwrap().unwrap().bitrate, 2_000_000);
     assert_eq!(store.count_live(app, NOW + 30_000).await.unwrap(), 2);
 
@@ -219,7 +253,7 @@ pub async fn live_and_finished(store: &dyn Store) {
     assert_eq!(store.broadcast(app, "auto").await.unwrap(), None);
     let b = store.broadcast(app, "kept").await.unwrap().unwrap();
     assert_eq!((b.status, b.duration, b.bitrate, b.hls_viewer_count), (Status::Finished, 12_000, 0, 0));
-    assert_eq!(store.update_live(vec![update("kept", 1)]).await.unwrap(), 0, "it has ended");
+    assert_eq!(store.update_live(vec![update("kept", 1)]).await.unwrap(), [0], "it has ended");
     assert_eq!(store.count_live(app, NOW).await.unwrap(), 0);
 }
 
@@ -241,33 +275,52 @@ pub async fn fences(store: &dyn Store) {
         epoch: 1,
         update: BroadcastUpdate { bitrate: Some(1), ..Default::default() },
     };
-    assert_eq!(store.update_live(vec![late]).await.unwrap(), 0);
+    assert_eq!(store.update_live(vec![late]).await.unwrap(), [0]);
     let end = store.end_live(app, "s", 1, NOW + 3, BroadcastUpdate::default()).await.unwrap();
     assert_eq!(end, Ended::Untouched);
     let b = store.broadcast(app, "s").await.unwrap().expect("still live under epoch 2");
     assert_eq!((b.status, b.bitrate, b.start_time), (Status::Broadcasting, 0, NOW + 1));
 }
 
-/// After a crash no stream is left live.
+/// After a crash no stream is left live, and those of other nodes are not touched.
 ///
 /// # Panics
 /// When that does not hold.
 pub async fn recovery(store: &dyn Store) {
-    store.recover("n1", NOW).await.unwrap();
+    for node in ["n1", "n2"] {
+        store.recover(node, NOW).await.unwrap();
+    }
     let app = "c-recover";
     for id in ["kept", "idle"] {
         store.create_broadcast(app, named(id)).await.unwrap();
     }
     for id in ["kept", "auto"] {
-        store.begin_live(app, begin(id, 1, NOW)).await.unwrap();
+        let claim = store.claim_stream(app, id, "n1", NOW, Claim::default()).await.unwrap();
+        store.begin_live(app, begin(id, claim.epoch, NOW)).await.unwrap();
     }
+    let other = store.claim_stream(app, "other", "n2", NOW, Claim::default()).await.unwrap();
+    let of_n2 = BeginLive { node: "n2".into(), ..begin("other", other.epoch, NOW) };
+    store.begin_live(app, of_n2).await.unwrap();
+    // Taken over: n1 claimed it first, n2 has it.
+    let first = store.claim_stream(app, "moved", "n1", NOW, Claim::default()).await.unwrap();
+    store.begin_live(app, begin("moved", first.epoch, NOW)).await.unwrap();
+    let second = store.claim_stream(app, "moved", "n2", NOW, Claim::default()).await.unwrap();
+    let moved = BeginLive { node: "n2".into(), ..begin("moved", second.epoch, NOW) };
+    store.begin_live(app, moved).await.unwrap();
+
     let recovered = store.recover("n1", NOW + 5).await.unwrap();
     assert_eq!((recovered.deleted, recovered.finished), (1, 1));
     assert_eq!(store.broadcast(app, "kept").await.unwrap().unwrap().status, Status::Finished);
     assert_eq!(store.broadcast(app, "idle").await.unwrap().unwrap().status, Status::Created);
     assert_eq!(store.broadcast(app, "auto").await.unwrap(), None);
+    assert_eq!(store.owner(app, "kept").await.unwrap(), None);
+    for id in ["other", "moved"] {
+        assert_eq!(store.broadcast(app, id).await.unwrap().unwrap().status, Status::Broadcasting, "{id}");
+        assert_eq!(store.owner(app, id).await.unwrap().map(|o| o.node).as_deref(), Some("n2"));
+    }
     let again = store.recover("n1", NOW + 6).await.unwrap();
     assert_eq!((again.deleted, again.finished), (0, 0));
+    assert_eq!(store.recover("n2", NOW + 7).await.unwrap().deleted, 2);
 }
 
 /// Epochs and sequence numbers only grow.
@@ -275,28 +328,133 @@ pub async fn recovery(store: &dyn Store) {
 /// # Panics
 /// When that does not hold.
 pub async fn ownership(store: &dyn Store) {
-    let (app, id) = ("c-own", "s");
-    let one = store.claim_stream(app, id, "n1", NOW).await.unwrap();
-    assert_eq!((one.media_sequence, one.discontinuity_sequence), (0, 0));
-    store.reserve_sequence(app, id, one.epoch, NOW, 100, 2).await.unwrap();
-    store.reserve_sequence(app, id, one.epoch, NOW, 50, 1).await.expect("an earlier number is no error");
-    let two = store.claim_stream(app, id, "n2", NOW + 1).await.unwrap();
-    assert_eq!(two.epoch, one.epoch + 1);
-    assert_eq!((two.media_sequence, two.discontinuity_sequence), (100, 2), "numbers never go back");
+    let (app, id, nothing) = ("c-own", "s", Claim::default());
+    let numbers = |media_sequence, discontinuity_sequence, timeline| Numbers {
+        media_sequence,
+        discontinuity_sequence,
+        timeline,
+    };
+    let one = store.claim_stream(app, id, "n1", NOW, nothing).await.unwrap();
+    assert_eq!(one.numbers(), Numbers::default());
+    assert!(one.epoch > 0 && one.epoch.is_multiple_of(EPOCH_STEP));
+    store.reserve_sequence(app, id, one.epoch, NOW, numbers(100, 2, 5_000)).await.unwrap();
+    let earlier = numbers(50, 1, -5);
+    store.reserve_sequence(app, id, one.epoch, NOW, earlier).await.expect("an earlier number is no error");
+    let two = store.claim_stream(app, id, "n2", NOW + 1, nothing).await.unwrap();
+    assert_eq!(two.epoch, one.epoch + EPOCH_STEP);
+    assert_eq!(two.numbers(), numbers(100, 2, 5_000), "numbers never go back");
     assert!(matches!(
-        store.reserve_sequence(app, id, one.epoch, NOW + 2, 200, 2).await,
-        Err(StoreError::Fenced { .. })
+        store.reserve_sequence(app, id, one.epoch, NOW + 2, numbers(200, 2, 0)).await,
+        Err(StoreError::Fenced { epoch, current, .. }) if epoch == one.epoch && current == two.epoch
     ));
-    let other = store.claim_stream(app, "t", "n1", NOW).await.unwrap();
+    let other = store.claim_stream(app, "t", "n1", NOW, nothing).await.unwrap();
     assert_eq!(other.media_sequence, 0);
+
+    // What the cluster knows counts as well, each number for itself.
+    let known = Claim {
+        epoch: two.epoch + 5 * EPOCH_STEP + 77,
+        media_sequence: 90,
+        discontinuity_sequence: 9,
+        timeline: 6_000,
+    };
+    let three = store.claim_stream(app, id, "n1", NOW + 2, known).await.unwrap();
+    assert_eq!(three.epoch, two.epoch + 6 * EPOCH_STEP, "above what is known, by less than one step");
+    assert_eq!(three.numbers(), numbers(100, 9, 6_000));
+    let absurd = Claim { epoch: u64::MAX, ..nothing };
+    assert!(store.claim_stream(app, id, "n1", NOW + 2, absurd).await.is_err());
+    assert_eq!(store.owner(app, id).await.unwrap().map(|o| o.epoch), Some(three.epoch));
 
     // A day later the record is dropped, but no epoch comes again.
     let later = NOW + OWNERSHIP_KEPT_MS + 10;
-    let three = store.claim_stream(app, id, "n1", later).await.unwrap();
-    assert!(three.epoch > two.epoch);
-    assert_eq!(three.media_sequence, 0);
-    let again = store.claim_stream(app, id, "n1", later).await.unwrap();
-    assert_eq!(again.epoch, three.epoch + 1);
+    let four = store.claim_stream(app, id, "n1", later, nothing).await.unwrap();
+    assert!(four.epoch > three.epoch && four.epoch.is_multiple_of(EPOCH_STEP));
+    assert_eq!(four.numbers(), Numbers::default());
+    let again = store.claim_stream(app, id, "n1", later, nothing).await.unwrap();
+    assert_eq!(again.epoch, four.epoch + EPOCH_STEP);
+}
+
+/// A lease made without the store is taken over by it, unless a later one is there.
+///
+/// # Panics
+/// When that does not hold.
+pub async fn adoption(store: &dyn Store) {
+    let app = "c-adopt";
+    let lease = |epoch, media_sequence| Claim { epoch, media_sequence, ..Claim::default() };
+    let owner = async |id: &str| store.owner(app, id).await.unwrap();
+    let of = |node: &str, epoch| Some(Owner { node: node.into(), epoch });
+
+    // A store that came back empty.
+    store.adopt_stream(app, "s", "n1", NOW, lease((1 << 24) | 7, 40)).await.unwrap();
+    assert_eq!(owner("s").await, of("n1", (1 << 24) | 7));
+    // A later lease of another node wins; the same one again changes nothing.
+    for _ in 0..2 {
+        store.adopt_stream(app, "s", "n2", NOW, lease((2 << 24) | 9, 30)).await.unwrap();
+        assert_eq!(owner("s").await, of("n2", (2 << 24) | 9));
+    }
+    for (node, epoch) in [("n1", (1 << 24) | 7), ("n1", (2 << 24) | 9)] {
+        assert!(matches!(
+            store.adopt_stream(app, "s", node, NOW, lease(epoch, 99)).await,
+            Err(StoreError::Fenced { epoch: e, current, .. }) if e == epoch && current == (2 << 24) | 9
+        ));
+    }
+    let granted = store.claim_stream(app, "s", "n3", NOW, Claim::default()).await.unwrap();
+    assert_eq!((granted.epoch, granted.media_sequence), (EPOCH_STEP, 40), "above any lease; numbers kept");
+    assert!(store.adopt_stream(app, "s", "n2", NOW, lease((3 << 24) | 9, 1)).await.is_err());
+    store.adopt_stream(app, "s", "n2", NOW, lease(EPOCH_STEP + (1 << 24) + 9, 1)).await.unwrap();
+    assert_eq!(owner("s").await, of("n2", EPOCH_STEP + (1 << 24) + 9));
+}
+
+/// Who claims a stream owns it until it ends.
+///
+/// # Panics
+/// When that does not hold.
+pub async fn owners(store: &dyn Store) {
+    let (app, id) = ("c-owner", "s");
+    let owner = async || store.owner(app, id).await.unwrap().map(|o| (o.node, o.epoch));
+    let end = async |epoch| store.end_live(app, id, epoch, NOW, BroadcastUpdate::default()).await.unwrap();
+    assert_eq!(owner().await, None);
+    let one = store.claim_stream(app, id, "n1", NOW, Claim::default()).await.unwrap().epoch;
+    assert_eq!(owner().await, Some(("n1".into(), one)));
+    store.begin_live(app, begin(id, one, NOW)).await.unwrap();
+    let two = store.claim_stream(app, id, "n2", NOW, Claim::default()).await.unwrap().epoch;
+    assert_eq!(owner().await, Some(("n2".into(), two)));
+    store.begin_live(app, begin(id, two, NOW)).await.unwrap();
+    assert_eq!(end(one).await, Ended::Untouched);
+    assert_eq!(owner().await, Some(("n2".into(), two)), "an earlier epoch ends nothing");
+    assert_eq!(end(two).await, Ended::Deleted);
+    assert_eq!(owner().await, None);
+    // A record that was deleted meanwhile does not keep an owner.
+    let three = store.claim_stream(app, id, "n1", NOW, Claim::default()).await.unwrap().epoch;
+    assert_eq!(end(three).await, Ended::Untouched);
+    assert_eq!(owner().await, None);
+}
+
+/// Nodes are written, listed, forgotten.
+///
+/// # Panics
+/// When that does not hold.
+pub async fn nodes(store: &dyn Store) {
+    let node = |id: &str, counter| NodeRecord {
+        id: id.into(),
+        boot: 0x00ff_ffff,
+        counter,
+        updated: NOW,
+        ip: "10.0.0.1".into(),
+        cpu: "12%".into(),
+        memory: "3 GB".into(),
+        db_query_ms: 4,
+        document: serde_json::json!({"host": "h", "ports": {"cluster": 5000}, "a.b": {"$x": 1}, "load": 0.5}),
+    };
+    for (id, counter) in [("c-n2", 1), ("c-n1", 1), ("c-n1", 2)] {
+        store.put_node(node(id, counter)).await.unwrap();
+    }
+    let ours = async || -> Vec<NodeRecord> {
+        store.nodes().await.unwrap().into_iter().filter(|n| n.id.starts_with("c-")).collect()
+    };
+    assert_eq!(ours().await, [node("c-n1", 2), node("c-n2", 1)]);
+    assert!(store.delete_node("c-n2").await.unwrap());
+    assert!(!store.delete_node("c-n2").await.unwrap());
+    assert_eq!(ours().await, [node("c-n1", 2)]);
 }
 
 /// The store answers, and its calls are timed.

@@ -75,6 +75,30 @@ pub enum StoreError {
         /// How long was waited.
         seconds: u64,
     },
+    /// The database cannot be reached, or no server of it takes writes now.
+    #[error("the database could not be asked to {what} ({detail}): it is tried again with the next call")]
+    Away {
+        /// What was asked.
+        what: &'static str,
+        /// What the connection said.
+        detail: String,
+    },
+    /// The database does not know this user or this password, or does not let the user do what was asked.
+    #[error("the database refused to {what} ({detail}): check the user, the password and the user's roles")]
+    Denied {
+        /// What was asked.
+        what: &'static str,
+        /// What the database said.
+        detail: String,
+    },
+    /// The address of the database, or an option beside it, cannot be used.
+    #[error(
+        "the database's address cannot be used ({detail}): it looks like mongodb://host:27017 or mongodb+srv://name"
+    )]
+    Address {
+        /// What is wrong with it, without any password.
+        detail: String,
+    },
     /// The store has been closed.
     #[error("the store is closed: the node is stopping")]
     Closed,
@@ -120,4 +144,22 @@ pub enum StoreError {
         /// The engine's words.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// Whether the store could not be asked at all. What it was asked may have happened all the same.
+    pub fn is_away(&self) -> bool {
+        matches!(self, StoreError::Away { .. } | StoreError::Timeout { .. })
+    }
+
+    /// Whether this is the store's answer to the question, not its failure.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Exists(_)
+                | StoreError::NotFound(_)
+                | StoreError::Conflict { .. }
+                | StoreError::Fenced { .. }
+        )
+    }
 }

@@ -26,7 +26,7 @@ pub use broadcast::{
 pub use error::{Result, StoreError};
 pub use sqlite::Sqlite;
 pub use store::{
-    BeginLive, Claim, Ended, LIST_LIMIT, ListQuery, LiveUpdate, OWNERSHIP_KEPT_MS, Order, Recovered, SortBy,
-    Store,
+    BeginLive, Claim, EPOCH_STEP, Ended, LIST_LIMIT, ListQuery, LiveUpdate, NodeRecord, Numbers,
+    OWNERSHIP_KEPT_MS, Order, Owner, Recovered, SortBy, Store,
 };
 pub use timings::{Timings, TimingsSnapshot};

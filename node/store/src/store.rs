@@ -1,6 +1,8 @@
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::{App, AppSettings, Broadcast, BroadcastUpdate, Result, Timings};
+use crate::{App, AppSettings, Broadcast, BroadcastUpdate, Result, StoreError, Timings};
 
 /// A list call gives at most this many records. AMS's value.
 pub const LIST_LIMIT: usize = 250;
@@ -8,6 +10,10 @@ pub const LIST_LIMIT: usize = 250;
 /// The ownership record of a stream that was not used for this long (ms) is dropped. Its epochs are not given
 /// out again.
 pub const OWNERSHIP_KEPT_MS: i64 = 24 * 3600 * 1000;
+
+/// Epochs that a store gives out are multiples of this. Those between are for leases that a node makes while it
+/// cannot ask the store: above what was known then, below what the store gives out next.
+pub const EPOCH_STEP: u64 = 1 << 32;
 
 /// By what a list is sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +93,9 @@ pub enum Ended {
     Untouched,
 }
 
-/// What a node may do with a stream that it owns from now on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a node may do with a stream that it owns from now on; also what is known of a stream before it is claimed
+/// (the default: nothing).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// Larger than any epoch of this stream before.
     pub epoch: u64,
@@ -96,6 +103,91 @@ pub struct Claim {
     pub media_sequence: u64,
     /// The first discontinuity sequence number that was never used for it.
     pub discontinuity_sequence: u64,
+    /// The first place on its timeline that was never used, µs.
+    pub timeline: i64,
+}
+
+impl Claim {
+    /// Without the epoch.
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            media_sequence: self.media_sequence,
+            discontinuity_sequence: self.discontinuity_sequence,
+            timeline: self.timeline,
+        }
+    }
+
+    /// The claim that a store grants when it has `stored` and the cluster knows of `known`.
+    ///
+    /// # Errors
+    /// `Unreadable` when there is no epoch above those.
+    pub(crate) fn after(stored: Claim, known: Claim, app: &str, id: &str) -> Result<Claim> {
+        let highest = stored.epoch.max(known.epoch);
+        let epoch = (highest / EPOCH_STEP).checked_add(1).and_then(|n| n.checked_mul(EPOCH_STEP));
+        let epoch = epoch.filter(|e| i64::try_from(*e).is_ok()).ok_or_else(|| StoreError::Unreadable {
+            what: format!("epoch of {app}/{id}"),
+            detail: format!("{highest} is larger than any that a store gives out"),
+        })?;
+        let Numbers { media_sequence, discontinuity_sequence, timeline } =
+            stored.numbers().max(known.numbers());
+        Ok(Claim { epoch, media_sequence, discontinuity_sequence, timeline })
+    }
+}
+
+/// Numbers of a stream that never go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// Media sequence.
+    pub media_sequence: u64,
+    /// Discontinuity sequence.
+    pub discontinuity_sequence: u64,
+    /// The place on the stream's timeline, µs.
+    pub timeline: i64,
+}
+
+impl Numbers {
+    /// The larger of each, none larger than what a database keeps (`i64::MAX`).
+    #[must_use]
+    pub fn max(self, other: Numbers) -> Numbers {
+        const MOST: u64 = i64::MAX as u64;
+        Numbers {
+            media_sequence: self.media_sequence.max(other.media_sequence).min(MOST),
+            discontinuity_sequence: self.discontinuity_sequence.max(other.discontinuity_sequence).min(MOST),
+            timeline: self.timeline.max(other.timeline),
+        }
+    }
+}
+
+/// Who owns a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The node.
+    pub node: String,
+    /// The epoch in which it owns it.
+    pub epoch: u64,
+}
+
+/// What a node writes of itself every few seconds. AMS's fields, and ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name.
+    pub id: String,
+    /// This run of it.
+    pub boot: u32,
+    /// Grows with each heartbeat. A node whose counter is seen to change is alive; clocks are not compared.
+    pub counter: u64,
+    /// The node's own time at the heartbeat, ms; to be shown.
+    pub updated: i64,
+    /// Its host name or address.
+    pub ip: String,
+    /// CPU in use, as AMS shows it.
+    pub cpu: String,
+    /// Memory in use, as AMS shows it.
+    pub memory: String,
+    /// The mean time of its calls to the store, ms; AMS's `dbQueryAveargeTimeMs`.
+    pub db_query_ms: i64,
+    /// Everything else: what the cluster's membership says of the node.
+    pub document: serde_json::Value,
 }
 
 /// What was put in order after a crash.
@@ -110,8 +202,9 @@ pub struct Recovered {
 /// The only door to stored state. What a call has acknowledged survives the death of the process.
 ///
 /// # Errors
-/// Every call may fail with [`StoreError`](crate::StoreError)'s `Timeout`, `Closed`, and what the disk or the
-/// database says; those below are said where a call has more.
+/// Every call may fail with [`StoreError`]'s `Away`, `Timeout`, `Closed`, and what the disk or the database says;
+/// those below are said where a call has more. [`StoreError::is_away`] tells a store that could not be asked from
+/// one that refused.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Answers when the store can be read.
@@ -119,6 +212,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// How long calls took.
     fn timings(&self) -> &Timings;
+
+    /// A number that changes when apps or their settings may have changed, by whomever. Somebody who looks at it
+    /// has to read the apps again; it may also change without a reason, as after a broken connection.
+    fn changes(&self) -> watch::Receiver<u64>;
 
     /// All apps, by name.
     async fn apps(&self) -> Result<Vec<App>>;
@@ -132,6 +229,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Replaces an app's settings, if they still have the version that the caller read; gives the new version.
     /// `Conflict` when they have another, `NotFound` when there is no such app.
     async fn set_app_settings(&self, name: &str, settings: AppSettings, expected: u64) -> Result<u64>;
+
+    /// Deletes an app, with all its broadcasts when `delete_data`; `false` when there is none of that name.
+    async fn delete_app(&self, name: &str, delete_data: bool) -> Result<bool>;
 
     /// Stores a new broadcast. `Exists` when the id is taken.
     async fn create_broadcast(&self, app: &str, broadcast: Broadcast) -> Result<()>;
@@ -166,11 +266,13 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// epoch has it.
     async fn begin_live(&self, app: &str, begin: BeginLive) -> Result<Broadcast>;
 
-    /// Writes the state of live streams, all in one transaction. Streams that are gone, not live, or of a
-    /// later epoch are left alone; gives how many were written.
-    async fn update_live(&self, updates: Vec<LiveUpdate>) -> Result<u64>;
+    /// Writes the state of live streams. Those that are gone, not live, or of a later epoch are left alone; gives
+    /// their places in `updates`, in order. Who owns such a stream still ([`owner`](Store::owner) says so, or
+    /// nobody does) calls [`begin_live`](Store::begin_live) again.
+    async fn update_live(&self, updates: Vec<LiveUpdate>) -> Result<Vec<usize>>;
 
-    /// A stream has ended. `last` is taken over when the broadcast stays.
+    /// A stream has ended. `last` is taken over when the broadcast stays. Nobody owns the stream afterwards, unless
+    /// a later epoch does.
     async fn end_live(
         &self,
         app: &str,
@@ -180,13 +282,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         last: BroadcastUpdate,
     ) -> Result<Ended>;
 
-    /// At start: ends every stream that `node` left live when it died. A store that one node alone can open
-    /// ends those of any node, for they are its own under an earlier name.
+    /// Ends every stream that `node` left live: at its own start, and when others see that it is lost. A stream
+    /// that somebody else owns meanwhile is left alone. A store that one process alone can open ends, with the
+    /// first call, those of any node: they are of an earlier run, perhaps under another name.
     async fn recover(&self, node: &str, now: i64) -> Result<Recovered>;
 
-    /// Makes `node` the owner of a stream: with an epoch above any before, and sequence numbers after all
-    /// that were reserved.
-    async fn claim_stream(&self, app: &str, id: &str, node: &str, now: i64) -> Result<Claim>;
+    /// Makes `node` the owner of a stream: with the first multiple of [`EPOCH_STEP`] above any epoch before (the
+    /// stored one and that of `known`), and numbers that are neither below those reserved nor below `known`'s.
+    async fn claim_stream(&self, app: &str, id: &str, node: &str, now: i64, known: Claim) -> Result<Claim>;
+
+    /// Makes `node` the owner of a stream with exactly the epoch of `claim`, which it took while the store could
+    /// not be asked. Doing it again changes nothing. `Fenced`, with the epoch that owns the stream, when that is
+    /// not lower.
+    async fn adopt_stream(&self, app: &str, id: &str, node: &str, now: i64, claim: Claim) -> Result<()>;
+
+    /// Who owns a stream: who claimed or adopted it last, until it ends.
+    async fn owner(&self, app: &str, id: &str) -> Result<Option<Owner>>;
 
     /// Says that numbers below these may be in use, so that no later owner uses them. They never go back.
     /// `Fenced` when `epoch` is not the owner's.
@@ -196,9 +307,17 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         id: &str,
         epoch: u64,
         now: i64,
-        media_sequence: u64,
-        discontinuity_sequence: u64,
+        numbers: Numbers,
     ) -> Result<()>;
+
+    /// Writes what a node says of itself, in place of what it said before.
+    async fn put_node(&self, node: NodeRecord) -> Result<()>;
+
+    /// What all nodes said of themselves, by id; also those that are long gone.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+
+    /// Forgets a node; `false` when there is none of that id.
+    async fn delete_node(&self, id: &str) -> Result<bool>;
 
     /// A value of this node or cluster, such as the hash of a token.
     async fn value(&self, key: &str) -> Result<Option<String>>;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::failure::OpResult;
+use super::ownership;
 use super::records::{parse, to_text};
 use crate::{
     BeginLive, Broadcast, BroadcastUpdate, Ended, LIST_LIMIT, ListQuery, LiveUpdate, Order, Recovered,
@@ -218,18 +219,19 @@ pub(super) fn begin_live(c: &Connection, app: &str, begin: BeginLive) -> OpResul
     Ok(b)
 }
 
-pub(super) fn update_live(c: &Connection, updates: Vec<LiveUpdate>) -> OpResult<u64> {
-    let mut written = 0;
-    for LiveUpdate { app, stream_id, epoch, update } in updates {
-        let Some(Row { mut broadcast, epoch: current }) = find(c, &app, &stream_id)? else { continue };
-        if current > epoch || !broadcast.status.is_live() {
-            continue;
+/// Gives the places of those that were left alone.
+pub(super) fn update_live(c: &Connection, updates: Vec<LiveUpdate>) -> OpResult<Vec<usize>> {
+    let mut left = Vec::new();
+    for (place, LiveUpdate { app, stream_id, epoch, update }) in updates.into_iter().enumerate() {
+        match find(c, &app, &stream_id)? {
+            Some(Row { mut broadcast, epoch: current }) if current <= epoch && broadcast.status.is_live() => {
+                broadcast.apply(BroadcastUpdate { stream_id: None, ..update });
+                save(c, &app, &broadcast)?;
+            }
+            _ => left.push(place),
         }
-        broadcast.apply(BroadcastUpdate { stream_id: None, ..update });
-        save(c, &app, &broadcast)?;
-        written += 1;
     }
-    Ok(written)
+    Ok(left)
 }
 
 pub(super) fn end_live(
@@ -240,6 +242,7 @@ pub(super) fn end_live(
     now: i64,
     last: BroadcastUpdate,
 ) -> OpResult<Ended> {
+    ownership::release(c, app, id, epoch)?;
     let Some(Row { mut broadcast, epoch: current }) = find(c, app, id)? else { return Ok(Ended::Untouched) };
     if current > epoch || !broadcast.status.is_live() {
         return Ok(Ended::Untouched);
@@ -262,12 +265,14 @@ fn finish(c: &Connection, app: &str, mut b: Broadcast, now: i64) -> OpResult<End
     Ok(Ended::Finished)
 }
 
-pub(super) fn recover(c: &Connection, now: i64) -> OpResult<Recovered> {
+/// Ends what `node` left live; without a node, what anybody did.
+pub(super) fn recover(c: &Connection, node: Option<&str>, now: i64) -> OpResult<Recovered> {
     let mut statement = c.prepare_cached(
-        "SELECT app, id, doc FROM broadcasts WHERE status IN ('broadcasting', 'preparing')",
+        "SELECT app, id, doc FROM broadcasts
+         WHERE status IN ('broadcasting', 'preparing') AND (?1 IS NULL OR owner = ?1)",
     )?;
     let left: Vec<(String, String, String)> = statement
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([node], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
     let mut recovered = Recovered::default();
     for (app, id, doc) in left {
@@ -281,5 +286,6 @@ pub(super) fn recover(c: &Connection, now: i64) -> OpResult<Recovered> {
             Ended::Untouched => {}
         }
     }
+    ownership::release_all(c, node)?;
     Ok(recovered)
 }

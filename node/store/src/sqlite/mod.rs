@@ -12,19 +12,20 @@ mod worker;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::failure::{Failure, OpResult};
 use self::worker::Job;
 use crate::{
-    App, AppSettings, BeginLive, Broadcast, BroadcastUpdate, Claim, Ended, ListQuery, LiveUpdate, Recovered,
-    Result, Store, StoreError, Timings,
+    App, AppSettings, BeginLive, Broadcast, BroadcastUpdate, Claim, Ended, ListQuery, LiveUpdate, NodeRecord,
+    Numbers, Owner, Recovered, Result, Store, StoreError, Timings,
 };
 
 /// Calls that may wait at once; a caller beyond that waits for a place.
@@ -39,6 +40,9 @@ pub struct Sqlite {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     timings: Timings,
+    changes: watch::Sender<u64>,
+    /// What an earlier process left live has been ended.
+    recovered: AtomicBool,
 }
 
 impl fmt::Debug for Sqlite {
@@ -66,6 +70,8 @@ impl Sqlite {
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
             timings: Timings::default(),
+            changes: watch::Sender::new(0),
+            recovered: AtomicBool::new(false),
         })
     }
 
@@ -111,14 +117,18 @@ impl Sqlite {
             Ok(Ok(Err(Failure::Answer(e)))) => Err(*e),
             Ok(Ok(Err(Failure::Engine(e)))) => Err(e.into_error(what, &self.file)),
         };
-        let answered_no = matches!(
-            result,
-            Err(StoreError::Exists(_)
-                | StoreError::NotFound(_)
-                | StoreError::Conflict { .. }
-                | StoreError::Fenced { .. })
-        );
-        self.timings.record(start.elapsed(), result.is_err() && !answered_no);
+        self.timings.record(start.elapsed(), result.as_ref().is_err_and(|e| !e.is_answer()));
+        result
+    }
+
+    /// As [`write`](Self::write), of apps or settings.
+    async fn write_apps<T, F>(&self, what: &'static str, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> OpResult<T> + Send + 'static,
+    {
+        let result = self.write(what, f).await;
+        self.changes.send_modify(|n| *n += 1);
         result
     }
 
@@ -148,6 +158,10 @@ impl Store for Sqlite {
         &self.timings
     }
 
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     async fn apps(&self) -> Result<Vec<App>> {
         self.read("list the apps", records::apps).await
     }
@@ -159,12 +173,17 @@ impl Store for Sqlite {
 
     async fn create_app(&self, name: &str, settings: AppSettings) -> Result<bool> {
         let name = name.to_owned();
-        self.write("create an app", move |c| records::create_app(c, &name, &settings)).await
+        self.write_apps("create an app", move |c| records::create_app(c, &name, &settings)).await
     }
 
     async fn set_app_settings(&self, name: &str, settings: AppSettings, expected: u64) -> Result<u64> {
         let name = name.to_owned();
-        self.write("store settings", move |c| records::set_settings(c, &name, &settings, expected)).await
+        self.write_apps("store settings", move |c| records::set_settings(c, &name, &settings, expected)).await
+    }
+
+    async fn delete_app(&self, name: &str, delete_data: bool) -> Result<bool> {
+        let name = name.to_owned();
+        self.write_apps("delete an app", move |c| records::delete_app(c, &name, delete_data)).await
     }
 
     async fn create_broadcast(&self, app: &str, broadcast: Broadcast) -> Result<()> {
@@ -217,7 +236,7 @@ impl Store for Sqlite {
         self.write("note that a stream is live", move |c| broadcasts::begin_live(c, &app, begin)).await
     }
 
-    async fn update_live(&self, updates: Vec<LiveUpdate>) -> Result<u64> {
+    async fn update_live(&self, updates: Vec<LiveUpdate>) -> Result<Vec<usize>> {
         self.write("write the state of live streams", move |c| broadcasts::update_live(c, updates)).await
     }
 
@@ -236,13 +255,29 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn recover(&self, _node: &str, now: i64) -> Result<Recovered> {
-        self.write("end the streams of an earlier run", move |c| broadcasts::recover(c, now)).await
+    async fn recover(&self, node: &str, now: i64) -> Result<Recovered> {
+        let first = !self.recovered.load(Ordering::Acquire);
+        let node = (!first).then(|| node.to_owned());
+        let recovered = self
+            .write("end the streams of an earlier run", move |c| broadcasts::recover(c, node.as_deref(), now))
+            .await?;
+        self.recovered.store(true, Ordering::Release);
+        Ok(recovered)
     }
 
-    async fn claim_stream(&self, app: &str, id: &str, node: &str, now: i64) -> Result<Claim> {
+    async fn claim_stream(&self, app: &str, id: &str, node: &str, now: i64, known: Claim) -> Result<Claim> {
         let (app, id, node) = (app.to_owned(), id.to_owned(), node.to_owned());
-        self.write("claim a stream", move |c| ownership::claim(c, &app, &id, &node, now)).await
+        self.write("claim a stream", move |c| ownership::claim(c, &app, &id, &node, now, known)).await
+    }
+
+    async fn adopt_stream(&self, app: &str, id: &str, node: &str, now: i64, claim: Claim) -> Result<()> {
+        let (app, id, node) = (app.to_owned(), id.to_owned(), node.to_owned());
+        self.write("adopt a stream", move |c| ownership::adopt(c, &app, &id, &node, now, claim)).await
+    }
+
+    async fn owner(&self, app: &str, id: &str) -> Result<Option<Owner>> {
+        let (app, id) = (app.to_owned(), id.to_owned());
+        self.read("say who owns a stream", move |c| ownership::owner(c, &app, &id)).await
     }
 
     async fn reserve_sequence(
@@ -251,14 +286,24 @@ impl Store for Sqlite {
         id: &str,
         epoch: u64,
         now: i64,
-        media_sequence: u64,
-        discontinuity_sequence: u64,
+        numbers: Numbers,
     ) -> Result<()> {
         let (app, id) = (app.to_owned(), id.to_owned());
-        self.write("reserve sequence numbers", move |c| {
-            ownership::reserve(c, &app, &id, epoch, now, media_sequence, discontinuity_sequence)
-        })
-        .await
+        self.write("reserve sequence numbers", move |c| ownership::reserve(c, &app, &id, epoch, now, numbers))
+            .await
+    }
+
+    async fn put_node(&self, node: NodeRecord) -> Result<()> {
+        self.write("note that a node is there", move |c| records::put_node(c, &node)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        self.read("list the nodes", records::nodes).await
+    }
+
+    async fn delete_node(&self, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        self.write("forget a node", move |c| records::delete_node(c, &id)).await
     }
 
     async fn value(&self, key: &str) -> Result<Option<String>> {

@@ -58,6 +58,12 @@ const MIGRATIONS: &[&str] = &["
     INSERT INTO epoch_floor VALUES (0);
 
     CREATE TABLE node_values (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+", "
+    ALTER TABLE ownership ADD COLUMN timeline INTEGER NOT NULL DEFAULT 0;
+    -- Whether `node` still has the stream.
+    ALTER TABLE ownership ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE nodes (id TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// The open database. Fields are dropped in this order: the lock goes last.
@@ -161,6 +167,7 @@ fn migrate(connection: &mut Connection, file: &Path, steps: &[&str]) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use super::super::ownership;
     use super::*;
 
     fn db(dir: &Path) -> (Connection, PathBuf) {
@@ -196,6 +203,29 @@ mod tests {
         let version: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();
         let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!((version, tables), (1, 1));
+    }
+
+    #[test]
+    fn ownership_of_the_first_schema_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut c, file) = db(dir.path());
+        migrate(&mut c, &file, &MIGRATIONS[..1]).unwrap();
+        c.execute_batch(
+            "INSERT INTO ownership (app, id, epoch, node, media_sequence, discontinuity_sequence, used_at)
+             VALUES ('a', 's', 7, 'n', 300, 4, 1000)",
+        )
+        .unwrap();
+        migrate(&mut c, &file, MIGRATIONS).unwrap();
+        let known = crate::Claim::default();
+        assert_eq!(ownership::owner(&c, "a", "s").unwrap(), None, "the crash of the old release ended it");
+        let claim = ownership::claim(&c, "a", "s", "n2", 2000, known).unwrap();
+        let expected = crate::Claim {
+            epoch: crate::EPOCH_STEP,
+            media_sequence: 300,
+            discontinuity_sequence: 4,
+            timeline: 0,
+        };
+        assert_eq!(claim, expected);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Apps, settings and values.
+//! Apps, settings, nodes and values.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::failure::OpResult;
-use crate::{App, AppSettings, StoreError};
+use crate::{App, AppSettings, NodeRecord, StoreError};
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(what: &str, name: &str, text: &str) -> OpResult<T> {
     serde_json::from_str(text)
@@ -71,6 +71,30 @@ pub(super) fn set_settings(
         found + 1
     ])?;
     Ok(found + 1)
+}
+
+pub(super) fn delete_app(c: &Connection, name: &str, delete_data: bool) -> OpResult<bool> {
+    if delete_data {
+        c.prepare_cached("DELETE FROM broadcasts WHERE app = ?1")?.execute([name])?;
+    }
+    Ok(c.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name])? == 1)
+}
+
+pub(super) fn put_node(c: &Connection, node: &NodeRecord) -> OpResult<()> {
+    c.prepare_cached("INSERT INTO nodes (id, doc) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET doc = ?2")?
+        .execute([&node.id, &to_text("node", node)?])?;
+    Ok(())
+}
+
+pub(super) fn nodes(c: &Connection) -> OpResult<Vec<NodeRecord>> {
+    let mut statement = c.prepare_cached("SELECT id, doc FROM nodes ORDER BY id")?;
+    let rows: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    rows.into_iter().map(|(id, doc)| parse("node", &id, &doc)).collect()
+}
+
+pub(super) fn delete_node(c: &Connection, id: &str) -> OpResult<bool> {
+    Ok(c.prepare_cached("DELETE FROM nodes WHERE id = ?1")?.execute([id])? == 1)
 }
 
 pub(super) fn value(c: &Connection, key: &str) -> OpResult<Option<String>> {
