@@ -33,7 +33,7 @@ setup_node() {
 
 setup_test() {
   setup_build
-  packages ffmpeg chromium curl python3 openssl \
+  packages ffmpeg chromium curl python3 python3-venv openssl \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav
   if [ ! -x "$CACHE/tools/cargo-deny-$CARGO_DENY/bin/cargo-deny" ]; then
@@ -43,6 +43,7 @@ setup_test() {
       CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(mktemp -d) \
       cargo install --quiet --locked cargo-deny --version "$CARGO_DENY" --root "$CACHE/tools/cargo-deny-$CARGO_DENY"
   fi
+  scripts/mongo.sh --install
   modules node/api/dashboard
   modules e2e/browser
 }
