@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::exit::{Exit, Failure};
+
 /// One fault of a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,16 +68,6 @@ pub enum ConfigError {
     /// Settings that are right alone, but not together.
     #[error("{0}")]
     Together(String),
-    /// A value that this version takes, but has nothing behind yet.
-    #[error("{key} = {value} is not available in this version: {instead}")]
-    NotAvailable {
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What to use.
-        instead: &'static str,
-    },
 }
 
 /// Everything that is wrong with a configuration.
@@ -99,6 +91,12 @@ impl std::error::Error for ConfigErrors {}
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
         Self(vec![error])
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Failure::new(Exit::Usage, errors.to_string())
     }
 }
 

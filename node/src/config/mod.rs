@@ -3,6 +3,7 @@
 //!
 //! Not here: the settings of apps and streams, which live in the store and change at run time.
 
+mod cluster;
 mod docs;
 mod error;
 mod rules;
@@ -16,7 +17,9 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 pub use rules::Shape;
 pub use settings::{Config, SETTINGS, Setting};
 pub use sources::Sources;
-pub use types::{ClusterMode, Endpoint, Listen, LogFormat, Role, Secret, StoreKind};
+pub use types::{
+    ClusterIdentity, ClusterMode, Endpoint, Listen, LogFormat, Role, Secret, StoreKind, WithoutStore,
+};
 
 use std::fmt;
 

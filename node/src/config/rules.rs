@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::types::{Listen, Secret, StoreKind};
+use super::types::{Listen, Secret};
+
+pub(super) mod cluster;
 
 /// How a value is written in TOML. A string is always allowed too, so that what is right in the environment
 /// is right in the file.
@@ -18,6 +20,8 @@ pub enum Shape {
     Number,
     /// A list of strings.
     List,
+    /// `true` or `false`.
+    Truth,
 }
 
 /// Turns the text of a setting into its value.
@@ -69,6 +73,25 @@ impl<T: Copy> Rule for Choice<T> {
     fn expected(&self) -> String {
         let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
         format!("one of {}", words.join(", "))
+    }
+}
+
+/// Yes or no.
+pub(super) struct Truth;
+
+impl Rule for Truth {
+    type Value = bool;
+
+    fn parse(&self, text: &str) -> Option<bool> {
+        text.parse().ok()
+    }
+
+    fn expected(&self) -> String {
+        "`true` or `false`".into()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Truth
     }
 }
 
@@ -243,6 +266,21 @@ impl Rule for Networks {
     }
 }
 
+/// One IP address.
+pub(super) struct Ip;
+
+impl Rule for Ip {
+    type Value = IpAddr;
+
+    fn parse(&self, text: &str) -> Option<IpAddr> {
+        text.parse().ok()
+    }
+
+    fn expected(&self) -> String {
+        "an IP address".into()
+    }
+}
+
 /// Names of apps: what may be the first part of a URL's path.
 pub(super) struct AppNames;
 
@@ -305,25 +343,6 @@ impl Rule for SecretText {
 
     fn expected(&self) -> String {
         format!("at least {} printable ASCII characters without spaces", self.0)
-    }
-}
-
-/// Which store.
-pub(super) struct StoreUri;
-
-impl Rule for StoreUri {
-    type Value = StoreKind;
-
-    fn parse(&self, text: &str) -> Option<StoreKind> {
-        if text == "sqlite" {
-            return Some(StoreKind::Sqlite);
-        }
-        let rest = text.strip_prefix("mongodb://").or_else(|| text.strip_prefix("mongodb+srv://"))?;
-        (!rest.is_empty()).then(|| StoreKind::MongoDb(Secret::new(text.to_owned())))
-    }
-
-    fn expected(&self) -> String {
-        "`sqlite`, or a `mongodb://` or `mongodb+srv://` URI".into()
     }
 }
 
@@ -442,15 +461,12 @@ mod tests {
     }
 
     #[test]
-    fn names_hosts_stores_and_filters() {
+    fn names_hosts_and_filters() {
         assert!(AppNames.parse("LiveApp,rest").is_none());
         assert!(AppNames.parse("a/b").is_none());
         assert_eq!(AppNames.parse("live, live").map(|n| n.len()), Some(1));
         assert!(Host.parse("media.example.org").is_some() && Host.parse("fd00::1").is_some());
         assert!(Host.parse("a b").is_none() && Host.parse("h:80").is_none() && Host.parse("a..b").is_none());
-        assert_eq!(StoreUri.parse("sqlite"), Some(StoreKind::Sqlite));
-        assert!(StoreUri.parse("postgres://h").is_none());
-        assert!(matches!(StoreUri.parse("mongodb+srv://h/db"), Some(StoreKind::MongoDb(_))));
         assert!(LogFilter.parse("info,sluice_rtmp=debug").is_some());
         assert!(LogFilter.parse("sluice=loud").is_none());
         assert!(SecretText(8).parse("short").is_none());

@@ -1,16 +1,20 @@
 //! The table of settings. The configuration file, the environment, the command line, `--help`, `config print`,
 //! docs/configuration.md and the typed [`Config`] all come from these lines.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::rules::{
-    Address, AppNames, Choice, Count, FilePath, Host, LogFilter, Maybe, Networks, NodeName, Rule, SecretText,
-    Shape, Size, Span, StoreUri,
+use super::rules::cluster::{
+    GroupName, Interface, InterfaceOrAddress, Members, MulticastGroup, Password, Prefix, StoreUri, UserName,
 };
-use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind};
+use super::rules::{
+    Address, AppNames, Choice, Count, FilePath, Host, Ip, LogFilter, Maybe, Networks, NodeName, Rule,
+    SecretText, Shape, Size, Span, Truth,
+};
+use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind, WithoutStore};
 
 /// A setting, without its value.
 pub struct Setting {
@@ -98,27 +102,83 @@ settings! {
         data_dir: PathBuf = "./data", FilePath;
         /// The name of this node, unique in its cluster. Without one it is the host name of the machine.
         node_id: Option<String> = "", Maybe(NodeName);
-        /// The host name or address under which others reach this node, as it is told to clients. Requests that
-        /// name it as their host are accepted by the management pages.
+        /// The host name or address under which others reach this node: clients, and the other nodes of its
+        /// cluster. Requests that name it as their host are accepted by the management pages. Without one, the
+        /// address comes from `advertise_interface`, from `pod_ip`, or is the host name of the machine.
         advertise_host: Option<String> = "", Maybe(Host);
-        /// What the node does: `origin` takes publishers, `edge` serves viewers with streams of origins, `both`
-        /// does both.
+        /// The network interface whose first global address is told to others, IPv4 before IPv6. `advertise_host`
+        /// goes before it.
+        advertise_interface: Option<String> = "", Maybe(Interface);
+        /// The address of the pod that the node runs in, from Kubernetes' downward API (`status.podIP`). The
+        /// variable `POD_IP` is read as well.
+        pod_ip: Option<IpAddr> = "", Maybe(Ip);
+        /// What the node does: `origin` takes publishers (and serves viewers unless `origin_serves_viewers` says
+        /// no), `edge` serves viewers with streams of origins and refuses publishers, `both` does both.
         role: Role = "both",
             Choice(&[("both", Role::Both), ("origin", Role::Origin), ("edge", Role::Edge)]);
-        /// How nodes find each other. `standalone` is one node alone.
+        /// The apps that exist from the first start on. More can be made later.
+        apps: Vec<String> = "LiveApp, WebRTCAppEE, live", AppNames;
+    }
+    group "Cluster" {
+        /// How nodes find each other. `standalone` is one node alone; `mongodb` by records in the store that all
+        /// share; `multicast` by datagrams in one network, `static` from a list, both without a database.
         cluster_mode: ClusterMode = "standalone", Choice(&[
             ("standalone", ClusterMode::Standalone),
             ("mongodb", ClusterMode::MongoDb),
             ("multicast", ClusterMode::Multicast),
             ("static", ClusterMode::Static),
         ]);
-        /// The secret that the nodes of one cluster share: who has it is a member.
+        /// The secret that the nodes of one cluster share: who has it is a member. `openssl rand -hex 32` makes one.
         cluster_key: Option<Secret> = "", Maybe(SecretText(16)), secret;
+        /// The file with this node's certificate for the cluster port, PEM; its common name is the node's id.
+        /// With `cluster_cert_key` and `cluster_ca` it takes the place of the cluster key.
+        cluster_cert: Option<PathBuf> = "", Maybe(FilePath);
+        /// The file with the private key of `cluster_cert`, PEM.
+        cluster_cert_key: Option<PathBuf> = "", Maybe(FilePath);
+        /// The file with the certificate of the authority that signed the nodes' certificates, PEM. Whoever has a
+        /// certificate of it is a member.
+        cluster_ca: Option<PathBuf> = "", Maybe(FilePath);
+        /// The group of nodes that fetch a stream from each other before they go further: a site, a rack, a zone.
+        node_group: String = "default", GroupName;
+        /// Mode `multicast`: where nodes look for each other, a multicast address with a UDP port. The datagrams are
+        /// signed with the cluster key.
+        multicast_group: SocketAddr = "239.77.77.77:5001", MulticastGroup;
+        /// Mode `multicast`: the network interface for it, by name or address. Without one the system chooses.
+        multicast_interface: Option<String> = "", Maybe(InterfaceOrAddress);
+        /// Mode `static`: the nodes of the cluster, each `host[:port][;id][;domain]` with the cluster port (5000).
+        /// The list may be the same on every node: a node passes over itself.
+        static_members: Vec<String> = "", Members;
+        /// How often a node writes what it does into the store that a cluster shares.
+        heartbeat: Duration = "5s", Span(100, MINUTE);
+        /// After how long without a sign of it a node is listed as dead.
+        dead_after: Duration = "20s", Span(SECOND, HOUR);
+        /// After how long without a sign of it a node has lost its streams: others may take them. Renewed at a
+        /// third of it.
+        lease: Duration = "6s", Span(SECOND, 5 * MINUTE);
+        /// How long a stream that came from another node is kept after its last viewer.
+        relay_idle: Duration = "2s", Span(0, HOUR);
+        /// How long viewers of a stream of another node are kept when that node is gone, for the stream to come
+        /// back there or elsewhere.
+        relay_return: Duration = "10s", Span(0, HOUR);
+        /// Whether a node with role `origin` serves viewers. When not, it answers them that edges do.
+        origin_serves_viewers: bool = "true", Truth;
+        /// What becomes of new publishers while the store that a cluster shares is away: `admit` lets those of known
+        /// apps in, to be settled when it is back; `refuse` turns them away with that reason.
+        new_streams_without_store: WithoutStore = "admit",
+            Choice(&[("admit", WithoutStore::Admit), ("refuse", WithoutStore::Refuse)]);
+    }
+    group "Store" {
         /// Where streams, settings and users are stored: in the embedded database (`sqlite`, a file in the data
         /// directory) or in MongoDB.
         store: StoreKind = "sqlite", StoreUri, secret;
-        /// The apps that exist from the first start on. More can be made later.
-        apps: Vec<String> = "LiveApp, WebRTCAppEE, live", AppNames;
+        /// The user of MongoDB, when the URI does not name one.
+        store_user: Option<String> = "", Maybe(UserName);
+        /// The password of `store_user`.
+        store_password: Option<Secret> = "", Maybe(Password), secret;
+        /// What stands before the names of MongoDB's databases, so that clusters can share a server.
+        store_prefix: String = "", Prefix;
+        /// From which time on a call to MongoDB is warned about.
+        store_slow: Duration = "100ms", Span(1, MINUTE);
     }
     group "Addresses" {
         /// HTTP: playback, REST, dashboard, metrics. `0.0.0.0` brings `[::]` with it where the host has IPv6.
@@ -129,7 +189,7 @@ settings! {
         rtmp_addr: Listen = "0.0.0.0:1935", Address { may_be_off: true };
         /// RTMP over TLS; needs `tls_cert` and `tls_key`.
         rtmps_addr: Listen = "off", Address { may_be_off: true };
-        /// Node to node, and operator to node, with mutual TLS. Nothing listens here on a standalone node.
+        /// Node to node, with mutual TLS; nothing of it is for clients. Nothing listens here on a standalone node.
         cluster_addr: Listen = "0.0.0.0:5000", Address { may_be_off: true };
         /// SRT (UDP). Nothing listens here in this version.
         srt_addr: Listen = "0.0.0.0:4200", Address { may_be_off: true };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -12,6 +13,9 @@ use super::settings::{SETTINGS, Setting};
 
 /// What the ending of a key says that its value is the path of a file with the secret.
 pub(super) const FILE_FORM: &str = "_file";
+
+/// The name by which Kubernetes' manifests usually hand on the address of a pod; `SLUICE_POD_IP` goes before it.
+const POD_IP: &str = "POD_IP";
 
 /// The inputs of a configuration.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +135,12 @@ fn environment(
     warnings: &mut Vec<String>,
 ) -> Layer {
     let mut layer = Layer::new();
+    // The name is not ours alone, so what is no address is not meant for us.
+    let pod_ip = env.iter().find(|(name, _)| name == POD_IP).and_then(|(_, value)| value.to_str());
+    if let Some(text) = pod_ip.filter(|text| text.parse::<IpAddr>().is_ok()) {
+        let origin = Origin::Environment(POD_IP.to_owned());
+        layer.insert("pod_ip".to_owned(), Given { text: text.to_owned(), origin });
+    }
     for (name, value) in env {
         let Some((name, key)) = name.to_str().and_then(|n| Some((n, n.strip_prefix("SLUICE_")?))) else {
             continue;
@@ -199,6 +209,7 @@ fn as_text(value: &DeValue<'_>, shape: Shape) -> Option<String> {
         (DeValue::String(text), _) => Some(text.to_string()),
         (DeValue::Integer(n), Shape::Number) if n.radix() == 10 => Some(n.as_str().to_owned()),
         (DeValue::Float(n), Shape::Number) => Some(n.as_str().to_owned()),
+        (DeValue::Boolean(truth), Shape::Truth) => Some(truth.to_string()),
         (DeValue::Array(items), Shape::List) => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
             Some(texts?.join(","))

@@ -181,18 +181,105 @@ fn settings_that_contradict_each_other_are_refused() {
     }
 }
 
+const KEY: &str = "cluster_key = \"0123456789abcdef\"\n";
+
 #[test]
-fn what_is_not_built_yet_is_refused_in_words() {
+fn clusters_are_what_they_need_to_be() {
+    let mongodb = "cluster_mode = \"mongodb\"\nstore = \"mongodb://127.0.0.1:17117/?replicaSet=s\"\n";
+    let multicast = "cluster_mode = \"multicast\"\n";
+    let fixed = "cluster_mode = \"static\"\nstatic_members = [\"10.0.0.1\", \"10.0.0.2:5000;o2\"]\n";
+    for text in [mongodb, multicast, fixed] {
+        let config = Given::file(&format!("{text}{KEY}")).load().unwrap().config;
+        assert!(config.in_cluster());
+        assert!(matches!(config.cluster_identity(), Some(ClusterIdentity::Key(_))));
+        let error = Given::file(text).fails();
+        assert!(error.contains("openssl rand -hex 32"), "{error}");
+    }
+    let files = "cluster_cert = \"c\"\ncluster_cert_key = \"k\"\ncluster_ca = \"a\"\n";
+    let config = Given::file(&format!("{fixed}{files}{KEY}")).load().unwrap().config;
+    assert!(matches!(config.cluster_identity(), Some(ClusterIdentity::Files { .. })));
     for (text, part) in [
         (
-            "store = \"mongodb://db/sluice\"",
-            "store = a MongoDB URI is not available in this version: use `sqlite`",
+            "cluster_mode = \"mongodb\"".to_owned(),
+            "cluster_mode = mongodb needs a store that all nodes share",
         ),
-        ("cluster_mode = \"multicast\"", "cluster_mode = multicast is not available"),
-        ("role = \"edge\"", "use `both`"),
+        (format!("{multicast}store = \"mongodb://h\""), "do without a database"),
+        (format!("{multicast}{files}"), "signs its datagrams with the cluster key"),
+        ("cluster_mode = \"static\"".to_owned(), "needs static_members"),
+        (format!("{multicast}cluster_addr = \"off\""), "cluster_addr is off"),
+        (format!("{multicast}cluster_addr = \"127.0.0.1:1935\""), "want the same port"),
+        ("cluster_cert = \"c\"".to_owned(), "belong together"),
+        ("role = \"edge\"".to_owned(), "a standalone node has no origin to fetch from"),
+        ("advertise_host = \"0.0.0.0\"".to_owned(), "not a wildcard"),
+        ("heartbeat = 20".to_owned(), "dead_after (20s) must be at least twice heartbeat (20s)"),
+        ("lease = 30".to_owned(), "must not be shorter than lease (30s)"),
+        ("store_password = \"p\"".to_owned(), "store_user is not"),
+        ("store_user = \"u\"".to_owned(), "the embedded database has no users"),
+        ("store = \"mongodb://a:b@h/\"\nstore_user = \"u\"".to_owned(), "keep one of them"),
     ] {
-        let error = Given::file(text).fails();
+        let error = Given::file(&text).fails();
         assert!(error.contains(part), "{text}: {error}");
+    }
+    // The cluster's port does not matter to a node alone, and MongoDB is there for it, too.
+    let alone = "cluster_addr = \"127.0.0.1:1935\"\nstore = \"mongodb://h/\"\nstore_user = \"u@x\"";
+    assert!(!Given::file(alone).load().unwrap().config.in_cluster());
+}
+
+#[test]
+fn truth_is_a_toml_boolean_or_text() {
+    for text in ["origin_serves_viewers = false", "origin_serves_viewers = \"false\""] {
+        assert!(!Given::file(text).load().unwrap().config.origin_serves_viewers);
+    }
+    let error = Given::file("origin_serves_viewers = 1").fails();
+    assert!(error.contains("expected `true` or `false`"), "{error}");
+    assert!(
+        !Given::default()
+            .env("SLUICE_ORIGIN_SERVES_VIEWERS", "false")
+            .load()
+            .unwrap()
+            .config
+            .origin_serves_viewers
+    );
+}
+
+#[test]
+fn the_address_that_others_are_told() {
+    let told = |given: Given| given.load().unwrap().config.advertised().map_err(|e| e.to_string());
+    let pod = || Given::default().env("POD_IP", "10.1.2.3");
+    assert_eq!(told(pod()), Ok("10.1.2.3".into()));
+    assert_eq!(told(pod().env("SLUICE_POD_IP", "fd00::7")), Ok("fd00::7".into()));
+    assert_eq!(told(pod().env("SLUICE_ADVERTISE_HOST", "n1.example")), Ok("n1.example".into()));
+    // The name is not ours alone.
+    assert_eq!(told(Given::default().env("POD_IP", "none")), Ok(crate::process::host_name()));
+    let error = told(pod().env("SLUICE_ADVERTISE_INTERFACE", "nosuch0")).unwrap_err();
+    assert!(error.contains("there is no network interface nosuch0") && error.contains("lo"), "{error}");
+    let error = told(pod().env("SLUICE_ADVERTISE_INTERFACE", "lo")).unwrap_err();
+    assert!(error.contains("lo has no address that other machines can reach"), "{error}");
+}
+
+#[test]
+fn multicast_goes_by_an_interface() {
+    let via = |name: &str, group: &str| {
+        let given =
+            Given::default().env("SLUICE_MULTICAST_INTERFACE", name).env("SLUICE_MULTICAST_GROUP", group);
+        given.load().unwrap().config.multicast_via().map_err(|e| e.to_string())
+    };
+    assert_eq!(via("", ""), Ok(None));
+    assert_eq!(via("lo", "239.1.2.3:5001"), Ok(Some([127, 0, 0, 1].into())));
+    assert_eq!(via("10.0.0.7", "239.1.2.3:5001"), Ok(Some([10, 0, 0, 7].into())));
+    assert!(via("nosuch0", "").unwrap_err().contains("there is no network interface nosuch0"));
+}
+
+#[test]
+fn passwords_and_uris_are_not_printed() {
+    let given = Given::default()
+        .env("SLUICE_STORE", "mongodb://h1,h2/?replicaSet=r")
+        .env("SLUICE_STORE_USER", "media")
+        .env("SLUICE_STORE_PASSWORD", "pa ss-word")
+        .env("SLUICE_CLUSTER_KEY", "0123456789abcdef");
+    let loaded = given.load().unwrap();
+    for text in [loaded.to_toml(), format!("{loaded:?}")] {
+        assert!(!text.contains("pa ss") && !text.contains("0123456789") && !text.contains("h1,h2"), "{text}");
     }
 }
 

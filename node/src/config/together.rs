@@ -1,4 +1,6 @@
-//! Settings that are right alone, but not together, and those that this version has nothing behind.
+//! Settings that are right alone, but not together.
+
+use std::net::IpAddr;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::settings::Config;
@@ -9,7 +11,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigErrors> {
     tls(config, &mut errors);
     addresses(config, &mut errors);
     hls(config, &mut errors);
-    available(config, &mut errors);
+    store(config, &mut errors);
+    cluster(config, &mut errors);
+    times(config, &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
 }
 
@@ -28,11 +32,12 @@ fn tls(config: &Config, errors: &mut Vec<ConfigError>) {
 fn addresses(config: &Config, errors: &mut Vec<ConfigError>) {
     let has_tls = config.tls_cert.is_some();
     // UDP ports are apart from TCP's; those that nothing listens on yet are not looked at.
-    let tcp: [(&str, &Listen, bool); 4] = [
+    let tcp: [(&str, &Listen, bool); 5] = [
         ("http_addr", &config.http_addr, true),
         ("https_addr", &config.https_addr, has_tls),
         ("rtmp_addr", &config.rtmp_addr, true),
         ("rtmps_addr", &config.rtmps_addr, has_tls),
+        ("cluster_addr", &config.cluster_addr, config.in_cluster()),
     ];
     for (i, (a, a_addr, a_used)) in tcp.iter().enumerate() {
         for (b, b_addr, b_used) in &tcp[i + 1..] {
@@ -42,6 +47,14 @@ fn addresses(config: &Config, errors: &mut Vec<ConfigError>) {
                 )));
             }
         }
+    }
+    let host = config.advertise_host.as_deref().and_then(|host| host.parse::<IpAddr>().ok());
+    if host.or(config.pod_ip).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        errors.push(ConfigError::Together(
+            "advertise_host must be an address under which others reach this node, not a wildcard: \
+             name one, or set advertise_interface"
+                .into(),
+        ));
     }
 }
 
@@ -61,20 +74,86 @@ fn hls(config: &Config, errors: &mut Vec<ConfigError>) {
     }
 }
 
-fn available(config: &Config, errors: &mut Vec<ConfigError>) {
-    let mut not = |key, value: &str, instead| {
-        errors.push(ConfigError::NotAvailable { key, value: value.to_owned(), instead });
-    };
-    if matches!(config.store, StoreKind::MongoDb(_)) {
-        not("store", "a MongoDB URI", "use `sqlite`");
+fn store(config: &Config, errors: &mut Vec<ConfigError>) {
+    let mut say = |text: &str| errors.push(ConfigError::Together(text.to_owned()));
+    if config.store_password.is_some() && config.store_user.is_none() {
+        say("store_password is set, but store_user is not: set both, or name both in the URI");
     }
+    match &config.store {
+        StoreKind::Sqlite if config.store_user.is_some() => {
+            say("store_user is set, but the embedded database has no users: set store to a MongoDB URI, \
+                 or leave store_user out");
+        }
+        // In a URI, what stands before the last @ of the part before the path is user and password.
+        StoreKind::MongoDb(uri) if config.store_user.is_some() && has_user(uri.expose()) => {
+            say("store names a user, and store_user does as well: keep one of them");
+        }
+        _ => {}
+    }
+}
+
+fn has_user(uri: &str) -> bool {
+    let after_scheme = uri.split_once("://").map_or("", |(_, rest)| rest);
+    after_scheme.split(['/', '?']).next().is_some_and(|authority| authority.contains('@'))
+}
+
+fn cluster(config: &Config, errors: &mut Vec<ConfigError>) {
+    let mut say = |text: &str| errors.push(ConfigError::Together(text.to_owned()));
+    let files = [&config.cluster_cert, &config.cluster_cert_key, &config.cluster_ca];
+    let named = files.iter().filter(|file| file.is_some()).count();
+    if named != 0 && named != files.len() {
+        say("cluster_cert, cluster_cert_key and cluster_ca belong together: set all three, or none");
+    }
+    if !config.in_cluster() {
+        if config.role == Role::Edge {
+            say(
+                "role = edge needs a cluster: a standalone node has no origin to fetch from, so use `both`, \
+                 or set cluster_mode",
+            );
+        }
+        return;
+    }
+    if config.cluster_key.is_none() && named == 0 {
+        say(
+            "cluster_mode is set, but nothing says who belongs to the cluster: set cluster_key to one secret on all \
+             nodes (make it with `openssl rand -hex 32`), or cluster_cert, cluster_cert_key and cluster_ca",
+        );
+    }
+    if config.cluster_addr.is_off() {
+        say("cluster_addr is off, but the nodes of a cluster talk to each other there: give it an address");
+    }
+    let has_mongodb = matches!(config.store, StoreKind::MongoDb(_));
     match config.cluster_mode {
         ClusterMode::Standalone => {}
-        ClusterMode::MongoDb => not("cluster_mode", "mongodb", "use `standalone`"),
-        ClusterMode::Multicast => not("cluster_mode", "multicast", "use `standalone`"),
-        ClusterMode::Static => not("cluster_mode", "static", "use `standalone`"),
+        ClusterMode::MongoDb if !has_mongodb => {
+            say("cluster_mode = mongodb needs a store that all nodes share: set store to a mongodb:// URI");
+        }
+        ClusterMode::MongoDb => {}
+        ClusterMode::Multicast | ClusterMode::Static if has_mongodb => {
+            say("cluster_mode = multicast and static do without a database: set store to `sqlite`, \
+                 or cluster_mode to mongodb");
+        }
+        ClusterMode::Multicast if config.cluster_key.is_none() => {
+            say("cluster_mode = multicast signs its datagrams with the cluster key: set cluster_key too");
+        }
+        ClusterMode::Static if config.static_members.is_empty() => {
+            say("cluster_mode = static needs static_members, the list of the cluster's nodes");
+        }
+        ClusterMode::Multicast | ClusterMode::Static => {}
     }
-    if config.role == Role::Edge {
-        not("role", "edge", "a standalone node has no origin to fetch from, so use `both`");
+}
+
+fn times(config: &Config, errors: &mut Vec<ConfigError>) {
+    let Config { heartbeat, dead_after, lease, .. } = config;
+    if *dead_after < *heartbeat * 2 {
+        errors.push(ConfigError::Together(format!(
+            "dead_after ({dead_after:?}) must be at least twice heartbeat ({heartbeat:?}): \
+             one heartbeat that comes late is no death"
+        )));
+    }
+    if dead_after < lease {
+        errors.push(ConfigError::Together(format!(
+            "dead_after ({dead_after:?}) must not be shorter than lease ({lease:?})"
+        )));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// Where a server listens. Empty when it is switched off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,6 +143,31 @@ pub enum Role {
     Origin,
     /// Serves viewers with streams that it fetches from origins.
     Edge,
+}
+
+/// What becomes of new publishers while the shared store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutStore {
+    /// They are let in, and settled when it is back.
+    Admit,
+    /// They are turned away with that reason.
+    Refuse,
+}
+
+/// How a node shows the others that it belongs to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterIdentity {
+    /// By certificates that every node derives from the key that all share.
+    Key(Secret),
+    /// By certificates of an authority of the administrator's, PEM files.
+    Files {
+        /// This node's certificate; its common name is the node's id.
+        cert: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+        /// The authority.
+        ca: PathBuf,
+    },
 }
 
 /// How log lines look.
