@@ -1,0 +1,145 @@
+"""nginx and haproxy, with the files of config/, in front of two origins and two edges.
+
+    lb.py [--mode mongodb|static] [--keep]
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+import checks as checking
+from cluster import Cluster
+from play import probe, rtmp_packets
+from procs import Failed, within
+
+
+def plays(balancer, stream, seconds=15):
+    viewer = balancer.viewer(stream)
+    return viewer, within(seconds, f"{stream} plays through {balancer.name}", lambda: (at := viewer.look()).parts > 10 and at, every=0.3)
+
+
+def newer(viewer, than, seconds=8):
+    """Waits until the list has media from a second later."""
+    return within(seconds, "newer media is listed", lambda: (at := viewer.look()).newest > than.newest + 1 and at)
+
+
+def blocks(viewer):
+    """How long blocking reloads take, and that each brings a part: the median, in seconds."""
+    times = []
+    for _ in range(6):
+        before = viewer.look()
+        begin = time.monotonic()
+        after = viewer.look(block=True)
+        times.append(time.monotonic() - begin)
+        if after.newest <= before.newest:
+            raise Failed("a blocking reload came back without a new part")
+    return sorted(times)[len(times) // 2]
+
+
+def http2(balancer, path):
+    out = subprocess.run(["curl", "-sk", "-m", "5", "--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}",
+                          f"https://127.0.0.1:{balancer.https}{path}"], capture_output=True, text=True, check=False)
+    return out.stdout
+
+
+def forged(balancer):
+    """A management call from outside that claims to be local; its status."""
+    request = balancer.viewer("x").http.request
+    return [request("/rest/v2/applications", headers={name: value})[0]
+            for name, value in (("X-Forwarded-For", "127.0.0.1"), ("Forwarded", "for=127.0.0.1"), ("Host", "localhost"))]
+
+
+def body(work, checks, mode):
+    cluster = Cluster(work, mode, origins=2, edges=2)
+    cluster.start()
+    nginx, haproxy = cluster.nginx(), cluster.haproxy()
+    balancers = (nginx, haproxy)
+    for balancer in balancers:
+        balancer.start()
+        cluster.ffmpeg(balancer.publish_url(f"by-{balancer.name}"), f"ffmpeg-{balancer.name}")
+
+    viewers = {}
+    for balancer in balancers:
+        # Published through one, watched through the other as well: any edge has every stream.
+        for stream in ("by-nginx", "by-haproxy"):
+            found = checks.holds(f"{balancer.name}: {stream} plays over HLS", lambda b=balancer, s=stream: plays(b, s))
+            if found:
+                viewers[balancer.name] = found[0]
+    if len(viewers) < 2:
+        raise Failed("without a stream there is nothing to see")
+    time.sleep(2)
+
+    for balancer in balancers:
+        name, viewer = balancer.name, viewers[balancer.name]
+        codecs = probe(f"{balancer.url}/LiveApp/streams/by-nginx.m3u8")
+        checks.check(f"{name}: ffprobe finds sound and picture", codecs == ["aac", "h264"], codecs)
+        took = checks.holds(f"{name}: LL-HLS reloads block until the next part", lambda v=viewer: blocks(v))
+        checks.check(f"{name}: and come with it", took is not None and took < 0.35, took)
+        packets = rtmp_packets(balancer.play_url("by-haproxy"))
+        checks.check(f"{name}: plays over RTMP", packets >= 30, f"{packets} packets")
+        checks.check(f"{name}: HTTP/2 over TLS", http2(balancer, "/LiveApp/streams/by-nginx.m3u8") == "2 200")
+        listed = {b["streamId"] for b in balancer.api().json("/LiveApp/rest/v2/broadcasts/list/0/10") if b["status"] == "broadcasting"}
+        checks.check(f"{name}: REST lists both streams", listed == {"by-nginx", "by-haproxy"}, listed)
+        checks.check(f"{name}: a request that claims to be local is not", all(s in (401, 403) for s in forged(balancer)), forged(balancer))
+        closed = [balancer.api().request(path)[0] for path in ("/metrics", "/healthz", "/readyz", "/acceptz")]
+        checks.check(f"{name}: what is about one node stays inside", closed == [404] * 4, closed)
+
+    at = viewers["nginx"].look()
+    first = viewers["nginx"].segment(at, 0)
+    again = [viewers["nginx"].segment(at, 0) for _ in range(3)]
+    checks.check("nginx: segments are cached", first[0] == 200 and all(a[1]["x-cache"] == "HIT" and a[2] == first[2] for a in again),
+                 [a[1]["x-cache"] for a in again])
+    at = viewers["haproxy"].look()
+    first = viewers["haproxy"].segment(at, 0)
+    aged = [viewers["haproxy"].segment(at, 0) for _ in range(3)]
+    checks.check("haproxy: segments are cached", first[0] == 200 and all(a[1]["age"] is not None and a[2] == first[2] for a in aged),
+                 [a[1]["age"] for a in aged])
+    other = viewers["nginx"].segment(viewers["nginx"].look(), -1)[2]
+    # The same segment from the other edge, past all caches.
+    direct = [e.viewer("by-haproxy") for e in cluster.edges]
+    lists = [v.look() for v in direct]
+    name = next((s for s in reversed(lists[0].segments) if s in lists[1].segments), None)
+    same = name and len({v.segment(at, at.segments.index(name))[2] for v, at in zip(direct, lists)}) == 1
+    checks.check("edges have the same bytes in the same segments", bool(same) and len(other) > 0, name)
+
+    # --- an edge is drained: haproxy sends what is new elsewhere, and those who are there stay
+    e1, e2 = cluster.edges
+    status, _, answer = e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "POST")
+    checks.check("an edge is told to drain", status == 200 and b'"success":true' in answer.replace(b" ", b""), answer.decode()[:120])
+    checks.holds("haproxy: sees that it drains", lambda: within(
+        5, "down", lambda: all(haproxy.states()[pool, "e1"].startswith("DOWN") for pool in ("edges", "play"))))
+    checks.holds("haproxy: its streams go on", lambda: newer(viewers["haproxy"], viewers["haproxy"].look()))
+    packets = rtmp_packets(haproxy.play_url("by-nginx"))
+    checks.check("haproxy: new RTMP players are let in elsewhere", packets >= 30, f"{packets} packets")
+    e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "DELETE")
+    checks.holds("haproxy: sees that it takes sessions again", lambda: within(
+        5, "up", lambda: all(haproxy.states()[pool, "e1"].startswith("UP") for pool in ("edges", "play"))))
+
+    # --- an edge is killed: the next request is answered by the other one
+    before = {name: viewer.look() for name, viewer in viewers.items()}
+    e1.kill()
+    for name, viewer in viewers.items():
+        begin = time.monotonic()
+        answers = []
+        for _ in range(6):
+            at = viewer.look()
+            answers.append(at.sequence)
+        checks.check(f"{name}: after an edge was killed, the next requests are answered", min(answers) >= before[name].sequence,
+                     f"6 in {time.monotonic() - begin:.2f} s")
+        checks.holds(f"{name}: and the stream goes on", lambda v=viewer, b=before[name]: newer(v, b))
+    for balancer in balancers:
+        packets = rtmp_packets(balancer.play_url("by-nginx"))
+        checks.check(f"{balancer.name}: RTMP players are let in elsewhere", packets >= 30, f"{packets} packets")
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--mode", choices=("mongodb", "static"), default="static")
+    options.add_argument("--keep", action="store_true", help="keep logs and data")
+    given = options.parse_args()
+    return checking.run("load balancers", lambda work, checks: body(work, checks, given.mode), given.keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
