@@ -2,7 +2,7 @@
 # Downloads and built tools go to ~/.cache/sluice, everything else to target/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench fuzz test-scale latency soak docs audit format
+.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -36,6 +36,21 @@ latency: ## Age of the frame that Chromium shows (60 s)
 soak: ## Ten minutes of playback in Chromium without a stall
 	@scripts/setup.sh test
 	@scripts/e2e.sh soak $(ARGS)
+
+cluster-local: ## A cluster on this machine until Ctrl-C; ARGS="--mode static --demo", --check tries it out
+	@scripts/cluster-local.sh $(ARGS)
+
+failover: ## kill -9 of an origin with 50 streams: how long viewers wait
+	@scripts/setup.sh cluster
+	@scripts/cluster.sh failover $(ARGS)
+
+chaos: ## Kill every process of a cluster under load for 5 minutes
+	@scripts/setup.sh cluster
+	@scripts/cluster.sh chaos $(ARGS)
+
+partition: ## Two origins that lose sight of each other (network namespaces, root); ARGS="--mode static"
+	@scripts/setup.sh cluster
+	@scripts/cluster.sh partition $(ARGS)
 
 docs: ## Write docs/configuration.md from the settings; build the book when mdbook is there
 	SLUICE_WRITE_DOCS=1 cargo test --quiet --profile ci -p sluice-node --lib the_page_is_up_to_date

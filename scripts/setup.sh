@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what is needed to build (`setup.sh build`) or to test (`setup.sh test`).
+# Installs what is needed to build (`setup.sh build`), to run a cluster on this machine (`setup.sh cluster`) or to test
+# (`setup.sh test`).
 # Does nothing, quickly, when all is there.
 . "$(dirname "$0")/lib.sh"
 
@@ -31,9 +32,14 @@ setup_node() {
   npm install --silent --no-audit --no-fund --prefix "$dir" "node@$NODE_MAJOR"
 }
 
-setup_test() {
+setup_cluster() {
   setup_build
-  packages ffmpeg chromium curl python3 python3-venv openssl \
+  packages ffmpeg curl python3 python3-venv openssl iproute2 nginx-light libnginx-mod-stream
+}
+
+setup_test() {
+  setup_cluster
+  packages chromium haproxy \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav
   if [ ! -x "$CACHE/tools/cargo-deny-$CARGO_DENY/bin/cargo-deny" ]; then
@@ -59,6 +65,7 @@ modules() {
 
 case ${1:-build} in
   build) setup_build ;;
+  cluster) setup_cluster ;;
   test) setup_test ;;
-  *) die "usage: setup.sh build|test" ;;
+  *) die "usage: setup.sh build|cluster|test" ;;
 esac

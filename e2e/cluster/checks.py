@@ -56,3 +56,19 @@ def run(name, body, keep=False):
                 print(f"--- {process.name}: {process.tail(5)}", flush=True)
     work.close()
     return checks.end()
+
+
+def serve(body, keep=False):
+    """Runs `body(work, None)` until Ctrl-C; the exit code."""
+    work = Work(keep)
+    try:
+        body(work, None)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SystemExit:
+        print("ending", file=sys.stderr)
+        return 0
+    finally:
+        work.close()
+    return 0

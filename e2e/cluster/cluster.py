@@ -108,7 +108,7 @@ class Node:
 class Cluster:
     """Origins o1, o2, … and edges e1, e2, …, on loopback or, with a Lan, each on a machine of its own."""
 
-    def __init__(self, work, mode="mongodb", origins=2, edges=2, base=21100, lan=None, disk=False, env=None):
+    def __init__(self, work, mode="mongodb", origins=2, edges=2, base=23100, lan=None, disk=False, env=None):
         if mode not in MODES:
             raise Failed(f"{mode} is not a mode: {', '.join(MODES)}")
         if mode == "multicast" and lan is None:
@@ -140,7 +140,7 @@ class Cluster:
     def settings(self):
         """What the mode adds to a node's settings."""
         if self.mode == "mongodb":
-            return {"SLUICE_STORE": f"mongodb://{self.store_host}:{self.store_port}/?replicaSet=secantus"}
+            return {"SLUICE_STORE": f"mongodb://{self.store_host}:{self.store_port}/?directConnection=true"}
         if self.mode == "static":
             return {"SLUICE_STATIC_MEMBERS": ",".join(f"{n.host}:{n.port};{n.name}" for n in self.nodes.values())}
         return {"SLUICE_MULTICAST_GROUP": "239.77.77.77:5001", "SLUICE_MULTICAST_INTERFACE": "eth0"}
@@ -149,15 +149,12 @@ class Cluster:
 
     def start_store(self):
         """Starts MongoDB's stand-in and waits until it takes connections."""
-        command = ["scripts/mongo.sh", self.store_port]
+        path = ":memory:"
         if self.disk:
-            path = self.work.dir / "store"
+            path = self.work.dir / "store.data"
             path.mkdir(exist_ok=True)
-            command.append(path)
-        if self.lan:
-            command = ["env", f"MONGO_HOST={self.store_host}", *command]
-            command = self.lan.inside("db", [str(word) for word in command])
-        self.store = self.work.start("store", command)
+        command = [str(word) for word in ("scripts/mongo.sh", self.store_port, path, "--host", self.store_host)]
+        self.store = self.work.start("store", self.lan.inside("db", command) if self.lan else command)
 
         def answers():
             if not self.store.running():
@@ -165,8 +162,7 @@ class Cluster:
             with socket.create_connection((self.store_host, self.store_port), 1):
                 return True
 
-        if not self.lan or self.lan.hub is None:
-            within(90, "the database takes connections", answers)
+        within(120, "the database takes connections", answers)
 
     def start(self):
         if self.mode == "mongodb":

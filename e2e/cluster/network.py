@@ -14,27 +14,20 @@ def ip(*words, check=True):
 
 
 class Lan:
-    """A switch with machines on it, 10.SECOND.0.0/24. With `outside`, this machine is on it as .254."""
+    """A switch with machines on it, 10.SECOND.0.0/24. This machine is on it as .254."""
 
-    def __init__(self, work, second=177, outside=True):
+    def __init__(self, work, second=177):
         if os.geteuid() != 0:
             raise Failed("network namespaces need root: run this with sudo")
         self.tag = f"sl{os.getpid() % 100000}"
         self.second = second
         self.machines = {}
-        work.undo(self.remove)
         self.bridge = f"{self.tag}b"
-        # A namespace of its own for the bridge keeps everything away from this machine's interfaces.
-        self.hub = None if outside else f"{self.tag}-hub"
-        if self.hub:
-            ip("netns", "add", self.hub)
-        self._hub("link", "add", self.bridge, "type", "bridge", "mcast_snooping", "0")
-        self._hub("link", "set", self.bridge, "up")
-        if outside:
-            ip("addr", "add", f"{self.address(254)}/24", "dev", self.bridge)
-
-    def _hub(self, *words):
-        ip(*(["-n", self.hub] if self.hub else []), *words)
+        work.undo(self.remove)
+        # Without snooping, multicast goes everywhere, as through a simple switch.
+        ip("link", "add", self.bridge, "type", "bridge", "mcast_snooping", "0")
+        ip("addr", "add", f"{self.address(254)}/24", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
 
     def address(self, number):
         return f"10.{self.second}.0.{number}"
@@ -47,14 +40,11 @@ class Lan:
         self.machines[name] = (space, outer)
         ip("link", "add", outer, "type", "veth", "peer", "name", inner)
         ip("link", "set", inner, "netns", space)
-        if self.hub:
-            ip("link", "set", outer, "netns", self.hub)
-        self._hub("link", "set", outer, "master", self.bridge, "up")
+        ip("link", "set", outer, "master", self.bridge, "up")
         ip("-n", space, "link", "set", inner, "name", "eth0")
         ip("-n", space, "addr", "add", f"{self.address(number)}/24", "dev", "eth0")
         ip("-n", space, "link", "set", "eth0", "up")
         ip("-n", space, "link", "set", "lo", "up")
-        ip("-n", space, "route", "add", "default", "via", self.address(254), check=False)
         return self.address(number)
 
     def inside(self, name, command):
@@ -62,16 +52,13 @@ class Lan:
         return ["ip", "netns", "exec", self.machines[name][0], *command]
 
     def cut(self, name):
-        """Pulls the plug of a machine: nothing is told to either side."""
-        self._hub("link", "set", self.machines[name][1], "down")
+        """Pulls the plug of a machine: nobody is told."""
+        ip("link", "set", self.machines[name][1], "down")
 
     def heal(self, name):
-        self._hub("link", "set", self.machines[name][1], "up")
+        ip("link", "set", self.machines[name][1], "up")
 
     def remove(self):
         for space, _ in self.machines.values():
             ip("netns", "del", space, check=False)
-        if self.hub:
-            ip("netns", "del", self.hub, check=False)
-        else:
-            ip("link", "del", self.bridge, check=False)
+        ip("link", "del", self.bridge, check=False)
