@@ -106,8 +106,6 @@ pub struct Load {
     pub memory_percent: f64,
     /// Memory of the machine (or what its cgroup may use), bytes; 0 when it is not known.
     pub memory_total: u64,
-    /// That memory in all, bytes.
-    pub memory_total: u64,
     /// Resident memory of the process, bytes.
     pub memory_bytes: u64,
     /// Streams published to it.
