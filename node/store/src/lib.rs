@@ -25,6 +25,7 @@ pub use broadcast::{
 };
 pub use error::{Result, StoreError};
 pub use sqlite::Sqlite;
+pub use sqlite::shared::{Note, Transaction};
 pub use store::{
     BeginLive, Claim, EPOCH_STEP, Ended, LIST_LIMIT, ListQuery, LiveUpdate, NodeRecord, Numbers,
     OWNERSHIP_KEPT_MS, Order, Owner, Recovered, SortBy, Store,

@@ -123,6 +123,23 @@ pub(super) fn delete(c: &Connection, app: &str, ids: &[String]) -> OpResult<Vec<
     Ok(gone)
 }
 
+/// Stores it in place of what there is; `owner` and `epoch` stay.
+pub(super) fn put(c: &Connection, app: &str, b: &Broadcast) -> OpResult<()> {
+    if insert(c, app, b, None, 0)? { Ok(()) } else { save(c, app, b) }
+}
+
+/// Broadcasts of all apps by app and id, those after `after`.
+pub(super) fn after(c: &Connection, after: (&str, &str), limit: usize) -> OpResult<Vec<(String, Broadcast)>> {
+    let mut statement = c.prepare_cached(
+        "SELECT app, id, doc FROM broadcasts WHERE (app, id) > (?1, ?2) ORDER BY app, id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows: Vec<(String, String, String)> = statement
+        .query_map(params![after.0, after.1, limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    rows.into_iter().map(|(app, id, doc)| Ok((app, parse("broadcast", &id, &doc)?))).collect()
+}
+
 /// The conditions of a list or count call, and their values after the app's.
 fn conditions(kind: Option<&str>, search: Option<&str>) -> (String, Vec<String>) {
     let (mut sql, mut values) = (String::from("app = ?1"), Vec::new());

@@ -8,6 +8,7 @@ mod failure;
 mod open;
 mod ownership;
 mod records;
+pub(crate) mod shared;
 mod worker;
 
 use std::fmt;

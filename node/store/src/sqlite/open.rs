@@ -64,6 +64,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE ownership ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 
     CREATE TABLE nodes (id TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- What a node without a database has noted about the records that it has in common with others.
+    CREATE TABLE shared (name TEXT PRIMARY KEY, note TEXT NOT NULL, deleted_at INTEGER) WITHOUT ROWID;
+    CREATE INDEX shared_deleted ON shared (deleted_at) WHERE deleted_at IS NOT NULL;
 "];
 
 /// The open database. Fields are dropped in this order: the lock goes last.
