@@ -40,8 +40,17 @@ packages() {
     sudo=(sudo)
   fi
   say "installing ${missing[*]}"
-  "${sudo[@]}" apt-get update -qq
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # Debian starts the services that packages bring; the policy says that here it does not.
+  local policy=/usr/sbin/policy-rc.d ours='' status=0
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+    "${sudo[@]}" chmod +x $policy
+    ours=1
+  fi
+  { "${sudo[@]}" apt-get update -qq &&
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } || status=$?
+  [ -z "$ours" ] || "${sudo[@]}" rm -f $policy
+  ((status == 0)) || die "could not install ${missing[*]}"
 }
 
 # free_port: a TCP port that nobody uses now
