@@ -12,7 +12,7 @@ use crate::reader::{Reader, Start};
 use crate::ring::{Retention, Ring};
 use crate::segmentation::{Origin, Segmentation, Wish};
 use crate::stats::StreamStats;
-use crate::{Stamp, StreamKey, TrackConfig, TrackId};
+use crate::{Stamp, StreamKey, Timestamp, TrackConfig, TrackId};
 
 /// How a stream is cut and what is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,9 +263,13 @@ impl Stream {
         newest.max().unwrap_or(0)
     }
 
-    /// Whether a frame came on any track.
-    pub fn has_frames(&self) -> bool {
-        self.newest_stamp().is_some()
+    /// The decoding time of the newest frame of any track.
+    pub fn newest_time(&self) -> Option<Timestamp> {
+        let newest = self.tracks().into_iter().filter_map(|t| {
+            let group = t.ring.newest(|_| true)?;
+            group.len().checked_sub(1).and_then(|i| group.get(i)).map(|a| a.frame.dts)
+        });
+        newest.max()
     }
 
     /// Its tracks, in the order in which they appeared.

@@ -28,5 +28,6 @@ pub mod ts;
 pub mod validate;
 mod window;
 
+pub use route::stream_of;
 pub use service::{Elsewhere, Service, Settings};
 pub use settings::{EVENT_BYTES, HlsSettings, PlaylistType, SegmentType};

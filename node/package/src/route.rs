@@ -52,6 +52,11 @@ pub(crate) enum Target {
     Rendition(RenditionName, File),
 }
 
+/// The stream that a path `/{app}/streams/…` is about; `None` when it is no such path.
+pub fn stream_of(path: &str) -> Option<sluice_media::StreamKey> {
+    parse(path).map(|r| sluice_media::StreamKey::new(r.app, r.id))
+}
+
 /// A parsed URL path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route<'a> {
