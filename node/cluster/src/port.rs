@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod requests;
 mod serve;
 mod socket;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-pub use client::Client;
+pub use client::{ANSWER_BYTES, Client, DIAL};
 pub use error::PortError;
 pub use serve::{ClusterPort, Handlers};
 
@@ -96,3 +97,6 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

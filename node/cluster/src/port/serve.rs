@@ -1,11 +1,22 @@
 //! The listening side.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{Accept, Limits};
-use crate::identity::ClusterTls;
+use axum::extract::DefaultBodyLimit;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Accept, Alpn, Limits, requests, socket};
+use crate::identity::{ClusterTls, peer_node};
+
+/// After a failed accept (no file descriptors left), the next attempt waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who takes what comes in.
 pub struct Handlers {
@@ -13,7 +24,8 @@ pub struct Handlers {
     pub relay: Arc<dyn Accept>,
     /// Takes what other nodes say about themselves.
     pub mesh: Arc<dyn Accept>,
-    /// Answers requests; each has the [`NodeId`](crate::member::NodeId) of the asker as an extension.
+    /// Answers requests; each has the [`NodeId`](crate::member::NodeId) of the asker as an extension, and axum's
+    /// `ConnectInfo<SocketAddr>`.
     pub requests: axum::Router,
     /// What is bounded.
     pub limits: Limits,
@@ -22,17 +34,36 @@ pub struct Handlers {
 /// The listening cluster port; closes when dropped.
 pub struct ClusterPort {
     addresses: Vec<SocketAddr>,
+    closing: watch::Sender<bool>,
 }
 
 impl ClusterPort {
-    /// Serves on these listeners. Fails when one of them cannot be used.
+    /// Serves on these listeners, in tasks of the present runtime. Fails when one of them cannot be used.
     pub fn serve(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<std::net::TcpListener>,
         tls: &ClusterTls,
         handlers: Handlers,
     ) -> io::Result<ClusterPort> {
-        let _ = (listeners, tls, handlers);
-        unimplemented!("in work")
+        let closing = watch::Sender::new(false);
+        let mut addresses = Vec::new();
+        let body_limit = DefaultBodyLimit::max(handlers.limits.body);
+        let shared = Arc::new(Shared {
+            acceptor: TlsAcceptor::from(tls.server()),
+            connections: Arc::new(Semaphore::new(handlers.limits.connections)),
+            shaking: Mutex::default(),
+            handlers: Handlers { requests: handlers.requests.layer(body_limit), ..handlers },
+        });
+        let mut ready = Vec::new();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            addresses.push(listener.local_addr()?);
+            ready.push(listener);
+        }
+        for listener in ready {
+            tokio::spawn(listen(listener, shared.clone(), closing.subscribe()));
+        }
+        Ok(ClusterPort { addresses, closing })
     }
 
     /// Where it listens.
@@ -41,5 +72,99 @@ impl ClusterPort {
     }
 
     /// Takes no further connections and ends those that are open.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+struct Shared {
+    acceptor: TlsAcceptor,
+    handlers: Handlers,
+    connections: Arc<Semaphore>,
+    /// Handshakes going on, by address: whoever floods the port takes the places of its own address first.
+    shaking: Mutex<HashMap<IpAddr, usize>>,
+}
+
+async fn listen(listener: TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    // The tasks of all connections: dropped, and so ended, with this one.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            // The sender is gone, or has said so: either way it closes.
+            _ = closing.changed() => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, addr)) => {
+                    if let Some(place) = Place::take(&shared, addr.ip()) {
+                        connections.spawn(serve(stream, addr, place, shared.clone()));
+                    } else {
+                        tracing::debug!(%addr, "cluster port is full");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cluster port cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// A handshake that is counted while this lives.
+struct Place {
+    shared: Arc<Shared>,
+    addr: IpAddr,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, addr: IpAddr) -> Option<Place> {
+        let limits = &shared.handlers.limits;
+        let mut shaking = shared.shaking.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = shaking.values().sum();
+        let here = shaking.get(&addr).copied().unwrap_or(0);
+        if total >= limits.handshakes || here >= limits.handshakes_per_address {
+            return None;
+        }
+        shaking.insert(addr, here + 1);
+        Some(Place { shared: shared.clone(), addr })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut shaking = self.shared.shaking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = shaking.get_mut(&self.addr) {
+            *count -= 1;
+            if *count == 0 {
+                shaking.remove(&self.addr);
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, addr: SocketAddr, place: Place, shared: Arc<Shared>) {
+    if let Err(error) = socket::tune(&stream) {
+        tracing::debug!(%addr, %error, "cluster connection broke at once");
+        return;
+    }
+    let limits = &shared.handlers.limits;
+    let stream = match tokio::time::timeout(limits.handshake, shared.acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%addr, %error, "cluster port: no handshake"),
+        Err(_) => return tracing::debug!(%addr, "cluster port: handshake takes too long"),
+    };
+    drop(place);
+    let Ok(_place) = shared.connections.clone().try_acquire_owned() else {
+        return tracing::warn!(%addr, connections = limits.connections, "cluster port has no place left");
+    };
+    let connection = stream.get_ref().1;
+    let Some(peer) = peer_node(connection) else {
+        return tracing::warn!(%addr, "a certificate of the cluster names no node: its subject needs one common name");
+    };
+    match connection.alpn_protocol().and_then(Alpn::from_bytes) {
+        Some(Alpn::Relay) => shared.handlers.relay.accept(peer, addr, stream).await,
+        Some(Alpn::Mesh) => shared.handlers.mesh.accept(peer, addr, stream).await,
+        Some(Alpn::Requests) => requests::serve(peer, addr, stream, &shared.handlers).await,
+        None => tracing::debug!(%addr, %peer, "cluster connection does not say what it is for"),
+    }
 }
