@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod import;
 pub mod lifecycle;
 pub mod listen;
 pub mod logging;

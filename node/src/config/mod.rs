@@ -11,6 +11,7 @@ mod settings;
 mod sources;
 mod together;
 mod types;
+pub mod uri;
 
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -59,6 +60,22 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 }
 
 impl Loaded {
+    fn given(&self, key: &str) -> Option<&Given> {
+        SETTINGS.iter().position(|setting| setting.key == key).and_then(|index| self.given.get(index))
+    }
+
+    /// Where the value of a setting came from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.given(key).map_or(&Origin::Default, |given| &given.origin)
+    }
+
+    /// The text of a setting, that of a secret as well; empty when it has none.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.given(key).map_or("", |given| given.text.as_str())
+    }
+
     /// The configuration as a TOML file: every setting with its value and where that came from. Secrets are
     /// left out; settings without a value are comments.
     #[must_use]

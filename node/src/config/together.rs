@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::error::{ConfigError, ConfigErrors};
 use super::settings::Config;
 use super::types::{ClusterMode, Listen, Role, StoreKind};
+use super::uri;
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigErrors> {
     let mut errors = Vec::new();
@@ -84,17 +85,11 @@ fn store(config: &Config, errors: &mut Vec<ConfigError>) {
             say("store_user is set, but the embedded database has no users: set store to a MongoDB URI, \
                  or leave store_user out");
         }
-        // In a URI, what stands before the last @ of the part before the path is user and password.
-        StoreKind::MongoDb(uri) if config.store_user.is_some() && has_user(uri.expose()) => {
+        StoreKind::MongoDb(uri) if config.store_user.is_some() && uri::has_user(uri.expose()) => {
             say("store names a user, and store_user does as well: keep one of them");
         }
         _ => {}
     }
-}
-
-fn has_user(uri: &str) -> bool {
-    let after_scheme = uri.split_once("://").map_or("", |(_, rest)| rest);
-    after_scheme.split(['/', '?']).next().is_some_and(|authority| authority.contains('@'))
 }
 
 fn cluster(config: &Config, errors: &mut Vec<ConfigError>) {
