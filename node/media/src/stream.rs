@@ -272,6 +272,11 @@ impl Stream {
         newest.max()
     }
 
+    /// Whether a frame came on any track.
+    pub fn has_frames(&self) -> bool {
+        self.newest_stamp().is_some()
+    }
+
     /// Its tracks, in the order in which they appeared.
     pub fn tracks(&self) -> Vec<Arc<Track>> {
         self.tracks.read().unwrap_or_else(PoisonError::into_inner).clone()
