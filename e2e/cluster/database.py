@@ -7,6 +7,7 @@ registered again.
 """
 
 import argparse
+import json
 import shutil
 import sys
 import time
@@ -44,8 +45,10 @@ def body(work, checks, given):
             checks.holds(f"{what} is away: a publisher that comes then plays on {edge.name}",
                          lambda v=viewer: within(20, "it plays", lambda: v.look(), every=0.3))
         checks.check("every node says that it is alive", all(n.live() for n in cluster.nodes.values()))
-        told = [n.name for n in cluster.nodes.values() if n.api().request("/readyz")[2].find(b"store") >= 0]
-        checks.check("and says what is the matter with the store", len(told) == len(cluster.nodes), told)
+        health = {n.name: json.loads(n.api().request("/acceptz")[2]) for n in cluster.nodes.values()}
+        told = [name for name, says in health.items() if not says["store"]["answers"]]
+        checks.check("and that its store is away", len(told) == len(cluster.nodes), told)
+        checks.check("and takes new sessions", all(says["accepting"] for says in health.values()), health)
         time.sleep(max(0.0, (given.seconds if not empty else min(given.seconds, 20)) - (time.monotonic() - gone)))
         stalled = [s.stream for s in watchers.seen.values() if time.monotonic() - s.moved > 3]
         checks.check(f"{what} is away for {time.monotonic() - gone:.0f} s: all streams go on", not stalled, stalled)
