@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::StatusCode;
-use serde::Serialize;
-use serde_json::json as value;
-use sluice_store::{StoreError, valid_app_name};
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json as value};
+use sluice_media::StopReason;
+use sluice_store::{AppSettings, StoreError, valid_app_name};
+use tokio::task::JoinSet;
 
+use crate::cluster::{ForwardError, Forwarded};
+use crate::forward::{LISTS_WAIT, ask};
 use crate::reply::{Failed, Outcome, json};
 use crate::state::ApiState;
 
@@ -47,8 +52,8 @@ struct Info {
 
 pub(crate) async fn infos(State(state): State<Arc<ApiState>>) -> Result<Response, Failed> {
     let mut live: HashMap<Arc<str>, u64> = HashMap::new();
-    for stream in state.hub.streams().iter().filter(|s| !s.is_ended()) {
-        *live.entry(stream.key().app.clone()).or_default() += 1;
+    for key in state.live_everywhere().into_keys() {
+        *live.entry(key.app).or_default() += 1;
     }
     let infos: Vec<Info> = state
         .store
@@ -81,37 +86,144 @@ pub(crate) async fn create(
     })
 }
 
+/// `DELETE /rest/v2/applications/{app}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DeleteQuery {
+    #[serde(rename = "deleteDB")]
+    delete_db: bool,
+}
+
+/// Deletes an app; its live streams end, on every node.
+pub(crate) async fn delete(
+    State(state): State<Arc<ApiState>>,
+    Path(name): Path<String>,
+    Query(query): Query<DeleteQuery>,
+    forwarded: Option<Extension<Forwarded>>,
+) -> Result<Outcome, Failed> {
+    if forwarded.is_none() && !state.store.delete_app(&name, query.delete_db).await? {
+        return Ok(Outcome::no(format!("there is no app named {name}")));
+    }
+    state.node.apps_changed().await;
+    for stream in state.hub.streams() {
+        if *stream.key().app == *name {
+            state.hub.stop(stream.key(), StopReason::Deleted);
+        }
+    }
+    if let (None, Some(cluster)) = (forwarded, &state.cluster) {
+        // The others learn from the store that the app is gone; this way its streams end at once.
+        let mut told = JoinSet::new();
+        for node in cluster.nodes() {
+            if node.reachable && node.id != state.settings.node_id {
+                let (cluster, path) = (cluster.clone(), format!("/rest/v2/applications/{name}"));
+                told.spawn(async move {
+                    let answer = cluster.forward(&node.id, ask(Method::DELETE, &path)?);
+                    let _ = tokio::time::timeout(LISTS_WAIT, answer).await;
+                    Ok::<_, ForwardError>(())
+                });
+            }
+        }
+        told.join_all().await;
+    }
+    Ok(Outcome::yes(""))
+}
+
+fn etag(version: u64) -> [(header::HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{version}\""))]
+}
+
+/// Whether `If-Match`, where a request has it, names this version.
+fn matches(headers: &HeaderMap, version: u64) -> bool {
+    let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
+    tags.peek().is_none()
+        || tags.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).any(|tag| {
+            let number = tag.trim_start_matches("W/").trim_matches('"').parse::<u64>();
+            tag == "*" || number == Ok(version)
+        })
+}
+
 pub(crate) async fn settings(
     State(state): State<Arc<ApiState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Failed> {
     match state.store.app(&name).await? {
-        Some(app) => Ok(json(StatusCode::OK, &app.settings)),
+        Some(app) => Ok((etag(app.version), json(StatusCode::OK, &app.settings)).into_response()),
         None => Err(Failed::not_found(format!("there is no app named {name}"))),
     }
 }
 
-/// Changes the settings that the body has; the others stay.
+/// Whether a body sets every setting, so that nothing of what others have changed would be left.
+fn sets_all(body: &[u8], settings: &AppSettings) -> bool {
+    let body: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+    let (Some(body), Ok(Value::Object(all))) = (body, serde_json::to_value(settings)) else { return false };
+    all.keys().all(|key| body.contains_key(key))
+}
+
+/// Changes the settings that the body has; the others stay. `If-Match` with the `ETag` that was read makes sure that
+/// nobody has changed them since.
 pub(crate) async fn change_settings(
     State(state): State<Arc<ApiState>>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
-) -> Result<Outcome, Failed> {
+) -> Result<Response, Failed> {
     for _ in 0..TRIES {
         let Some(mut app) = state.store.app(&name).await? else {
-            return Ok(Outcome::no(format!("there is no app named {name}")));
+            return Ok(Outcome::no(format!("there is no app named {name}")).into_response());
         };
+        if !matches(&headers, app.version) {
+            let why =
+                "somebody else has changed these settings since you read them (If-Match): read them again";
+            return Ok(json(StatusCode::PRECONDITION_FAILED, &Outcome::no(why)));
+        }
+        let sets_all = sets_all(&body, &app.settings);
         if let Err(why) = app.settings.merge_json(&body) {
-            return Ok(Outcome::no(why.to_string()));
+            return Ok(Outcome::no(why.to_string()).into_response());
         }
         match state.store.set_app_settings(&name, app.settings, app.version).await {
-            Ok(_) => {
+            Ok(version) => {
                 state.node.apps_changed().await;
-                return Ok(Outcome::yes(""));
+                return Ok((etag(version), Outcome::yes("")).into_response());
+            }
+            // A body that sets all would undo the other change without a word.
+            Err(StoreError::Conflict { .. }) if sets_all => {
+                let why = "somebody else changed these settings at the same moment: read them again";
+                return Ok(Outcome::no(why).into_response());
             }
             Err(StoreError::Conflict { .. }) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(Outcome::no("others keep changing these settings: try again"))
+    Ok(Outcome::no("others keep changing these settings: try again").into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preconditions() {
+        let with = |tags: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for tag in tags {
+                headers.append(header::IF_MATCH, tag.parse().unwrap());
+            }
+            matches(&headers, 7)
+        };
+        assert!(
+            with(&[]) && with(&["\"7\""]) && with(&["*"]) && with(&["W/\"7\""]) && with(&["\"6\", \"7\""])
+        );
+        assert!(with(&["\"6\"", "7"]));
+        assert!(!with(&["\"6\""]) && !with(&["nonsense"]) && !with(&[""]));
+    }
+
+    #[test]
+    fn a_body_with_every_setting() {
+        let settings = AppSettings::default();
+        let mut all = serde_json::to_value(&settings).unwrap();
+        assert!(sets_all(all.to_string().as_bytes(), &settings));
+        all.as_object_mut().unwrap().remove("hlsTime");
+        assert!(!sets_all(all.to_string().as_bytes(), &settings));
+        assert!(!sets_all(b"[]", &settings) && !sets_all(b"{", &settings));
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! - Management (root REST, metrics): the admin token, or a client on this machine.
 //! - REST of an app: the admin token, or an address that the app's settings allow (AMS's IP filter).
+//! - What other nodes send over the cluster port ([`Forwarded`](crate::cluster::Forwarded)): they have asked that already,
+//!   and mutual TLS says who they are.
 //!
 //! An address alone is what any page in a browser on that machine has as well. So a request without the token
 //! must not come from another site (`Origin`), and one from this machine must name this machine (`Host`).
@@ -18,6 +20,7 @@ use sluice_store::{Store, StoreError};
 use subtle::ConstantTimeEq;
 
 use crate::client::ClientAddr;
+use crate::forward::is_forwarded;
 use crate::reply::Failed;
 use crate::state::ApiState;
 
@@ -112,6 +115,9 @@ pub(crate) fn client(state: &ApiState, request: &Request) -> ClientAddr {
 
 /// Lets management calls through.
 pub(crate) async fn management(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    if is_forwarded(&request) {
+        return next.run(request).await;
+    }
     match may_manage(&state, &request) {
         Ok(()) => next.run(request).await,
         Err(why) => Failed(StatusCode::FORBIDDEN, why.into()).into_response(),
@@ -140,7 +146,7 @@ pub(crate) async fn app(State(state): State<Arc<ApiState>>, mut request: Request
         Ok(None) => return Failed::not_found(format!("there is no app named {name}")).into_response(),
         Err(e) => return Failed::from(e).into_response(),
     };
-    if bearer(&state, request.headers()) != Bearer::Right {
+    if !is_forwarded(&request) && bearer(&state, request.headers()) != Bearer::Right {
         let client = client(&state, &request);
         if app.settings.ip_filter_enabled && !client.is_in(&app.settings.remote_allowed_cidr) {
             return (StatusCode::FORBIDDEN, "Not allowed IP").into_response();

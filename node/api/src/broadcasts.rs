@@ -6,15 +6,17 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
-use sluice_media::session::Protocol;
 use sluice_media::{StopReason, StreamKey};
 use sluice_store::{App, Broadcast, BroadcastUpdate, ListQuery, Order, SortBy, StoreError, valid_stream_id};
+use tokio::task::JoinSet;
 
 use crate::auth;
+use crate::cluster::{ForwardError, ViewerCounts};
+use crate::forward::{ask, says_yes};
 use crate::reply::{Failed, Number, Outcome, json};
 use crate::state::ApiState;
 
@@ -210,13 +212,40 @@ pub(crate) async fn delete_many(
     if ids.is_empty() {
         return Ok(Outcome::no("no ids are given: say ?ids=a,b,c"));
     }
-    let gone = remove(&state, &app.name, &ids).await?;
+    let gone = remove_anywhere(&state, &app.name, &ids).await?;
     let missing: Vec<&str> = ids.iter().filter(|id| !gone.contains(id)).map(String::as_str).collect();
     Ok(if missing.is_empty() {
         Outcome::yes("broadcasts are deleted")
     } else {
-        Outcome::no(format!("Broadcasts with these streamIds do not exist: {}", missing.join(", ")))
+        let or_away =
+            if state.cluster.is_some() { " or are live on a node that cannot be reached" } else { "" };
+        Outcome::no(format!("Broadcasts with these streamIds do not exist{or_away}: {}", missing.join(", ")))
     })
+}
+
+/// Streams that are live on other nodes are deleted there, so that their publishers end.
+async fn remove_anywhere(state: &ApiState, app: &str, ids: &[String]) -> Result<Vec<String>, StoreError> {
+    let (mut here, mut elsewhere) = (Vec::new(), JoinSet::new());
+    for id in ids {
+        match state.owner_elsewhere(&StreamKey::new(app, id.as_str())) {
+            None => here.push(id.clone()),
+            Some((cluster, owner)) => {
+                let (path, id) = (format!("/{app}/rest/v2/broadcasts/{id}"), id.clone());
+                elsewhere.spawn(async move {
+                    let answer = cluster.forward(&owner, ask(Method::DELETE, &path)?).await?;
+                    Ok::<_, ForwardError>(says_yes(&answer).then_some(id))
+                });
+            }
+        }
+    }
+    let mut gone = remove(state, app, &here).await?;
+    for answer in elsewhere.join_all().await {
+        match answer {
+            Ok(id) => gone.extend(id),
+            Err(error) => tracing::warn!(%error, "a stream that is live on another node was not deleted"),
+        }
+    }
+    Ok(gone)
 }
 
 /// The record goes first, so that nothing that the ending stream writes brings it back.
@@ -232,7 +261,8 @@ pub(crate) async fn stop(
     State(state): State<Arc<ApiState>>,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<Outcome, Failed> {
-    if state.hub.stop(&StreamKey::new(app.as_str(), id.as_str()), StopReason::Requested) {
+    let key = StreamKey::new(app.as_str(), id.as_str());
+    if state.own_stream(&key).is_some() && state.hub.stop(&key, StopReason::Requested) {
         return Ok(Outcome::yes("broadcast is stopped"));
     }
     Ok(match state.store.broadcast(&app, &id).await? {
@@ -299,7 +329,12 @@ pub(crate) async fn count_live(
     State(state): State<Arc<ApiState>>,
     Extension(app): Extension<App>,
 ) -> Result<Number, Failed> {
-    Ok(Number { number: state.store.count_live(&app.name, state.now()).await? })
+    // The nodes of a cluster tell each other at once; the store hears of it later, and perhaps only of this node.
+    let number = match state.cluster {
+        Some(_) => state.live_everywhere().keys().filter(|key| *key.app == *app.name).count() as u64,
+        None => state.store.count_live(&app.name, state.now()).await?,
+    };
+    Ok(Number { number })
 }
 
 /// Viewers by protocol, -1 where that is not known.
@@ -321,19 +356,19 @@ fn viewers(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+impl Statistics {
+    fn of(live: ViewerCounts) -> Self {
+        Statistics { rtmp: viewers(live.rtmp), hls: viewers(live.hls), webrtc: 0, dash: 0, active: None }
+    }
+}
+
+/// Each node knows the viewers on all: the owner need not be asked.
 pub(crate) async fn statistics(
     State(state): State<Arc<ApiState>>,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<Response, Failed> {
-    let live = state.hub.get(&StreamKey::new(app.as_str(), id.as_str()));
-    let statistics = match live {
-        Some(stream) => Statistics {
-            rtmp: viewers(stream.stats().viewers(Protocol::Rtmp)),
-            hls: viewers(stream.stats().viewers(Protocol::Hls)),
-            webrtc: 0,
-            dash: 0,
-            active: None,
-        },
+    let statistics = match state.viewers_if_live(&StreamKey::new(app.as_str(), id.as_str())) {
+        Some(live) => Statistics::of(live),
         None => {
             let n = if state.store.broadcast(&app, &id).await?.is_some() { 0 } else { -1 };
             Statistics { rtmp: n, hls: n, webrtc: n, dash: n, active: None }
@@ -346,17 +381,14 @@ pub(crate) async fn total_statistics(
     State(state): State<Arc<ApiState>>,
     Extension(app): Extension<App>,
 ) -> Response {
-    let mut total = Statistics { rtmp: 0, hls: 0, webrtc: 0, dash: 0, active: None };
     let mut active = 0;
-    for stream in state.hub.streams() {
-        if *stream.key().app == *app.name && !stream.is_ended() {
-            active += 1;
-            total.rtmp += viewers(stream.stats().viewers(Protocol::Rtmp));
-            total.hls += viewers(stream.stats().viewers(Protocol::Hls));
-        }
+    let mut all = ViewerCounts::default();
+    for (_, live) in state.live_everywhere().iter().filter(|(key, _)| *key.app == *app.name) {
+        active += 1;
+        all.hls = all.hls.saturating_add(live.hls);
+        all.rtmp = all.rtmp.saturating_add(live.rtmp);
     }
-    total.active = Some(active);
-    json(StatusCode::OK, &total)
+    json(StatusCode::OK, &Statistics { active: Some(active), ..Statistics::of(all) })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub const LONGEST_FORWARDED: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded;
 
-/// The cluster, as this node sees it at this moment. All but the three asynchronous calls answer from memory.
+/// The cluster, as this node sees it at this moment. All but the two asynchronous calls answer from memory.
 #[async_trait]
 pub trait ClusterView: Send + Sync + 'static {
     /// All members that are known, this node included, dead ones too until they are removed; by id.
@@ -35,9 +35,6 @@ pub trait ClusterView: Send + Sync + 'static {
 
     /// Forgets a node that is dead; `false` when there is none of that id.
     async fn remove_node(&self, node: &str) -> Result<bool, RemoveError>;
-
-    /// This node takes no new sessions from now on, or takes them again; the others learn it. Asking twice is fine.
-    async fn set_draining(&self, draining: bool);
 
     /// How the cluster holds together.
     fn health(&self) -> ClusterHealth;

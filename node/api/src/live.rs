@@ -1,18 +1,23 @@
 //! What the hub knows of a live stream, in the words of REST.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Serialize;
+use serde_json::{Value, json};
 use sluice_media::session::Protocol;
 use sluice_media::{Stream, StreamKey, TrackConfig};
 use sluice_store::{Broadcast, BroadcastUpdate, Status};
+use tokio::task::JoinSet;
 
-use crate::reply::{Failed, json};
+use crate::cluster::{ClusterView, ForwardError, Forwarded, StreamPlace, ViewerCounts};
+use crate::forward::{LISTS_WAIT, ask};
+use crate::reply::{self, Failed};
 use crate::state::{ApiState, millis};
 
 /// The measured values of a live stream, as they are shown and, every few seconds, stored.
@@ -72,26 +77,106 @@ pub(crate) struct Shown {
 }
 
 impl ApiState {
+    /// A stream that is published to this node.
+    pub(crate) fn own_stream(&self, key: &StreamKey) -> Option<Arc<Stream>> {
+        self.hub.get(key).filter(|s| !s.is_relayed())
+    }
+
+    /// All streams that are published to this node.
+    pub(crate) fn own_streams(&self) -> Vec<Arc<Stream>> {
+        let mut streams = self.hub.streams();
+        streams.retain(|s| !s.is_ended() && !s.is_relayed());
+        streams
+    }
+
+    fn place(&self, key: &StreamKey) -> Option<StreamPlace> {
+        self.cluster.as_ref()?.stream(&key.app, &key.id)
+    }
+
+    fn is_elsewhere(&self, place: &StreamPlace) -> bool {
+        place.owner.as_ref().is_some_and(|owner| *owner != self.settings.node_id)
+    }
+
+    /// The viewers of a stream on all nodes: what the others say, and what this one counts itself.
+    pub(crate) fn viewers_of(&self, key: &StreamKey, place: Option<&StreamPlace>) -> ViewerCounts {
+        let mut all = self.hub.get(key).map(|s| viewers_here(&s)).unwrap_or_default();
+        if let Some(place) = place {
+            let me = self.settings.node_id.as_str();
+            let owners = place.owner.iter().map(|owner| (owner, place.viewers));
+            let carriers = place.carriers.iter().map(|c| (&c.node, c.viewers));
+            for (_, n) in owners.chain(carriers).filter(|(node, _)| *node != me) {
+                all.hls = all.hls.saturating_add(n.hls);
+                all.rtmp = all.rtmp.saturating_add(n.rtmp);
+            }
+        }
+        all
+    }
+
+    /// Every live stream of the cluster, with its viewers on all nodes.
+    pub(crate) fn live_everywhere(&self) -> BTreeMap<StreamKey, ViewerCounts> {
+        let mut all: BTreeMap<_, _> =
+            self.own_streams().iter().map(|s| (s.key().clone(), viewers_here(s))).collect();
+        for place in self.cluster.iter().flat_map(|c| c.streams()) {
+            let key = StreamKey::new(place.app.as_str(), place.id.as_str());
+            if self.is_elsewhere(&place) || all.contains_key(&key) {
+                let viewers = self.viewers_of(&key, Some(&place));
+                all.insert(key, viewers);
+            }
+        }
+        all
+    }
+
+    /// A stream's viewers on all nodes, none when it is not live anywhere.
+    pub(crate) fn viewers_if_live(&self, key: &StreamKey) -> Option<ViewerCounts> {
+        let place = self.place(key);
+        let live = self.own_stream(key).is_some() || place.as_ref().is_some_and(|p| self.is_elsewhere(p));
+        live.then(|| self.viewers_of(key, place.as_ref()))
+    }
+
     pub(crate) fn show(&self, app: &str, mut broadcast: Broadcast) -> Shown {
         let now = self.now();
         let key = StreamKey::new(app, broadcast.stream_id.as_str());
-        match self.hub.get(&key) {
-            Some(stream) => {
+        let place = self.place(&key);
+        let live = match (self.own_stream(&key), &place) {
+            (Some(stream), _) => {
                 broadcast.apply(live_update(&stream, now));
-                broadcast.status = Status::Broadcasting;
+                true
             }
-            None => broadcast = broadcast.as_seen_at(now),
+            (None, Some(place)) if self.is_elsewhere(place) => {
+                broadcast.bitrate = clamp(place.bitrate);
+                broadcast.update_time = now;
+                if broadcast.start_time > 0 {
+                    broadcast.duration = now.saturating_sub(broadcast.start_time).max(0);
+                }
+                true
+            }
+            _ => false,
+        };
+        if live {
+            let viewers = self.viewers_of(&key, place.as_ref());
+            broadcast.status = Status::Broadcasting;
+            broadcast.hls_viewer_count = clamp(viewers.hls);
+            broadcast.rtmp_viewer_count = clamp(viewers.rtmp);
+        } else {
+            broadcast = broadcast.as_seen_at(now);
         }
         Shown { anyone_watching: broadcast.anyone_watching(), broadcast }
     }
 }
 
+pub(crate) fn viewers_here(stream: &Stream) -> ViewerCounts {
+    let stats = stream.stats();
+    ViewerCounts { hls: stats.viewers(Protocol::Hls), rtmp: stats.viewers(Protocol::Rtmp) }
+}
+
 /// One entry of the dashboard's list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LiveStream {
     app: String,
     stream_id: String,
+    /// The node that it is published to.
+    node: String,
     name: Option<String>,
     status: Status,
     publish_type: Option<String>,
@@ -104,7 +189,9 @@ struct LiveStream {
     width: i32,
     height: i32,
     frame_rate: f64,
+    /// On all nodes.
     hls_viewer_count: u64,
+    /// On all nodes.
     rtmp_viewer_count: u64,
     #[serde(rename = "webRTCViewerCount")]
     webrtc_viewer_count: u64,
@@ -116,14 +203,50 @@ struct LiveStream {
     interrupted: bool,
 }
 
-/// `GET /rest/v2/live-streams`: every stream that is live on this node, by app and id.
-pub(crate) async fn list(State(state): State<Arc<ApiState>>) -> Result<Response, Failed> {
-    let mut streams = state.hub.streams();
-    streams.retain(|s| !s.is_ended());
-    streams.sort_by(|a, b| a.key().cmp(b.key()));
+/// `GET /rest/v2/live-streams`: every stream that is live on some node, by app and id. Another node asks for those of
+/// this one alone.
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    forwarded: Option<Extension<Forwarded>>,
+) -> Result<Response, Failed> {
+    let streams = state.own_streams();
+    let mut records = records(&state, streams.iter().map(|s| s.key().clone())).await?;
+    let own = streams.iter().map(|s| live_stream(&state, s, records.remove(s.key())));
+    let mut all = BTreeMap::new();
+    for stream in own {
+        let key = StreamKey::new(stream.app.as_str(), stream.stream_id.as_str());
+        all.insert(key, json!(stream));
+    }
+    if let (None, Some(cluster)) = (forwarded, &state.cluster) {
+        let places = cluster.streams().into_iter().filter(|p| state.is_elsewhere(p));
+        let mut elsewhere: BTreeMap<StreamKey, StreamPlace> =
+            places.map(|p| (StreamKey::new(p.app.as_str(), p.id.as_str()), p)).collect();
+        elsewhere.retain(|key, _| !all.contains_key(key));
+        let owners: BTreeSet<String> = elsewhere.values().filter_map(|p| p.owner.clone()).collect();
+        for stream in ask_owners(cluster, owners).await {
+            let text = |name: &str| stream.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let key = StreamKey::new(text("app"), text("streamId"));
+            if elsewhere.get(&key).is_some_and(|p| p.owner.as_deref() == Some(&text("node"))) {
+                elsewhere.remove(&key);
+                all.insert(key, stream);
+            }
+        }
+        // Nodes that did not answer: what the cluster knows anyway, and what the store does.
+        let mut records = self::records(&state, elsewhere.keys().cloned()).await?;
+        for (key, place) in elsewhere {
+            let stream = placed_stream(&state, &key, place, records.remove(&key));
+            all.insert(key, json!(stream));
+        }
+    }
+    Ok(reply::json(StatusCode::OK, &all.values().collect::<Vec<_>>()))
+}
+
+async fn records(
+    state: &ApiState,
+    keys: impl Iterator<Item = StreamKey>,
+) -> Result<HashMap<StreamKey, Broadcast>, Failed> {
     let mut ids: HashMap<Arc<str>, Vec<String>> = HashMap::new();
-    for stream in &streams {
-        let StreamKey { app, id } = stream.key().clone();
+    for StreamKey { app, id } in keys {
         ids.entry(app).or_default().push(id.to_string());
     }
     let mut records = HashMap::new();
@@ -132,12 +255,65 @@ pub(crate) async fn list(State(state): State<Arc<ApiState>>) -> Result<Response,
             records.insert(StreamKey::new(app.clone(), b.stream_id.as_str()), b);
         }
     }
-    let all: Vec<LiveStream> = streams.iter().map(|s| live_stream(s, records.remove(s.key()))).collect();
-    Ok(json(StatusCode::OK, &all))
+    Ok(records)
 }
 
-fn live_stream(stream: &Stream, record: Option<Broadcast>) -> LiveStream {
+/// The live streams of these nodes, all asked at once.
+async fn ask_owners(cluster: &Arc<dyn ClusterView>, owners: BTreeSet<String>) -> Vec<Value> {
+    let mut asked = JoinSet::new();
+    for node in owners {
+        let cluster = cluster.clone();
+        asked.spawn(async move {
+            let answer = cluster.forward(&node, ask(Method::GET, "/rest/v2/live-streams")?);
+            let answer = tokio::time::timeout(LISTS_WAIT, answer).await.unwrap_or_else(|_| {
+                Err(ForwardError::Unreachable { node: node.clone(), why: "it takes too long".into() })
+            })?;
+            let streams: Vec<Value> = serde_json::from_slice(answer.body())
+                .map_err(|e| ForwardError::Unreachable { node, why: e.to_string() })?;
+            Ok::<_, ForwardError>(streams)
+        });
+    }
+    let mut all = Vec::new();
+    for answer in asked.join_all().await {
+        match answer {
+            Ok(streams) => all.extend(streams),
+            Err(error) => tracing::debug!(%error, "a node did not tell of its live streams"),
+        }
+    }
+    all
+}
+
+fn placed_stream(
+    state: &ApiState,
+    key: &StreamKey,
+    place: StreamPlace,
+    record: Option<Broadcast>,
+) -> LiveStream {
     let record = record.unwrap_or_default();
+    let viewers = state.viewers_of(key, Some(&place));
+    LiveStream {
+        app: place.app,
+        stream_id: place.id,
+        node: place.owner.unwrap_or_default(),
+        name: record.name,
+        status: Status::Broadcasting,
+        publish_type: record.publish_type,
+        start_time: record.start_time,
+        bitrate: clamp(place.bitrate),
+        width: record.width,
+        height: record.height,
+        hls_viewer_count: viewers.hls,
+        rtmp_viewer_count: viewers.rtmp,
+        remote_ip: record.remote_ip,
+        user_agent: Some(record.user_agent).filter(|u| u != "N/A"),
+        interrupted: place.interrupted,
+        ..Default::default()
+    }
+}
+
+fn live_stream(state: &ApiState, stream: &Stream, record: Option<Broadcast>) -> LiveStream {
+    let record = record.unwrap_or_default();
+    let viewers = state.viewers_of(stream.key(), state.place(stream.key()).as_ref());
     let configs = stream.configs();
     let stats = stream.stats();
     let second = stream.second();
@@ -146,6 +322,7 @@ fn live_stream(stream: &Stream, record: Option<Broadcast>) -> LiveStream {
     LiveStream {
         app: stream.key().app.to_string(),
         stream_id: stream.key().id.to_string(),
+        node: state.settings.node_id.clone(),
         name: record.name,
         status: Status::Broadcasting,
         publish_type: record.publish_type,
@@ -162,8 +339,8 @@ fn live_stream(stream: &Stream, record: Option<Broadcast>) -> LiveStream {
         width,
         height,
         frame_rate: (frame_rate * 100.0).round() / 100.0,
-        hls_viewer_count: stats.viewers(Protocol::Hls),
-        rtmp_viewer_count: stats.viewers(Protocol::Rtmp),
+        hls_viewer_count: viewers.hls,
+        rtmp_viewer_count: viewers.rtmp,
         webrtc_viewer_count: 0,
         remote_ip: record.remote_ip,
         user_agent: Some(record.user_agent).filter(|u| u != "N/A"),

@@ -12,6 +12,7 @@ use prometheus::{TEXT_FORMAT, TextEncoder};
 use sluice_media::session::Protocol;
 use sluice_store::{Timings, TimingsSnapshot};
 
+use crate::cluster::NodeView;
 use crate::machine::{self, CpuTimes, Memory};
 use crate::reply::Failed;
 use crate::state::{ApiState, millis};
@@ -110,6 +111,7 @@ fn families(state: &ApiState) -> Exposition {
     streams(&mut out, state);
     network(&mut out, state);
     store(&mut out, state);
+    cluster(&mut out, state);
     process(&mut out, state);
     out
 }
@@ -117,12 +119,14 @@ fn families(state: &ApiState) -> Exposition {
 fn streams(out: &mut Exposition, state: &ApiState) {
     let streams = state.hub.streams();
     let live: Vec<_> = streams.iter().filter(|s| !s.is_ended()).collect();
-    out.gauge("streams", "Live streams.", one(live.len() as f64));
-    let broken = live.iter().filter(|s| s.is_interrupted()).count() as f64;
+    let relayed = live.iter().filter(|s| s.is_relayed()).count();
+    out.gauge("streams", "Live streams published to this node.", one((live.len() - relayed) as f64));
+    out.gauge("streams_relayed", "Live streams fetched from other nodes.", one(relayed as f64));
+    let broken = live.iter().filter(|s| !s.is_relayed() && s.is_interrupted()).count() as f64;
     out.gauge("streams_interrupted", "Live streams whose publisher's connection is broken.", one(broken));
     let viewers = |p: Protocol| (p.name(), live.iter().map(|s| s.stats().viewers(p)).sum::<u64>());
     let viewers = vec![viewers(Protocol::Hls), viewers(Protocol::Rtmp)];
-    out.gauge("viewers", "Viewers now.", by("protocol", viewers));
+    out.gauge("viewers", "Viewers on this node now.", by("protocol", viewers));
     let kept: u64 = live.iter().map(|s| s.bytes()).sum();
     out.gauge("media_kept_bytes", "Payload bytes kept for readers.", one(kept as f64));
     let t = state.sampler.totals(&streams);
@@ -149,6 +153,28 @@ fn store(out: &mut Exposition, state: &ApiState) {
     out.histogram("store_call_seconds", "How long calls to the store took, waiting included.", &times);
     let failed = one(times.failed as f64);
     out.counter("store_failures_total", "Calls that the store could not do.", failed);
+}
+
+fn cluster(out: &mut Exposition, state: &ApiState) {
+    let accepting = state.node.ready().and(state.node.accepts()).is_ok();
+    out.gauge("accepting", "1 while new sessions are let in.", one(f64::from(u8::from(accepting))));
+    let Some(cluster) = &state.cluster else { return };
+    let nodes = cluster.nodes();
+    let are = |what: fn(&NodeView) -> bool| nodes.iter().filter(|n| what(n)).count() as u64;
+    let members = vec![
+        ("alive", are(|n| n.alive && n.reachable)),
+        ("unreachable", are(|n| n.alive && !n.reachable)),
+        ("dead", are(|n| !n.alive)),
+    ];
+    let help = "Members of the cluster; unreachable ones are heard of, but the link to them is broken.";
+    out.gauge("cluster_members", help, by("state", members));
+    let draining = one(are(|n| n.alive && n.draining) as f64);
+    out.gauge("cluster_members_draining", "Members that take no new sessions.", draining);
+    let away = cluster.health().store_away.map_or(0.0, |d| d.as_secs_f64());
+    out.gauge("store_away_seconds", "For how long the store has not answered; 0 while it does.", one(away));
+    for counter in cluster.counters() {
+        out.counter(counter.name, counter.help, one(counter.value as f64));
+    }
 }
 
 fn process(out: &mut Exposition, state: &ApiState) {

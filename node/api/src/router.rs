@@ -13,10 +13,10 @@ use http::StatusCode;
 
 use crate::reply::{Failed, Outcome, finish};
 use crate::state::ApiState;
-use crate::{apps, auth, broadcasts, health, live, metrics, pages, system};
+use crate::{apps, auth, broadcasts, forward, health, live, metrics, nodes, pages, system};
 
 /// The longest body of a request, in bytes.
-const LONGEST_BODY: usize = 1 << 20;
+pub(crate) const LONGEST_BODY: usize = 1 << 20;
 
 /// The longest that a request may take, reading it included.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +25,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 pub fn router(state: Arc<ApiState>) -> Router {
     let refuse_method =
         || async { (StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method").into_response() };
+    let of_one_stream = Router::new()
+        .route(
+            "/{app}/rest/v2/broadcasts/{id}",
+            get(broadcasts::get).put(broadcasts::update).delete(broadcasts::delete),
+        )
+        .route("/{app}/rest/v2/broadcasts/{id}/stop", post(broadcasts::stop))
+        .layer(from_fn_with_state(state.clone(), forward::to_owner));
     let app = Router::new()
         .route("/{app}/rest/v2/version", get(apps::version))
         .route("/{app}/rest/v2/broadcasts", delete(broadcasts::delete_many))
@@ -35,21 +42,27 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/{app}/rest/v2/broadcasts/active-live-stream-count", get(broadcasts::count_live))
         .route("/{app}/rest/v2/broadcasts/total-broadcast-statistics", get(broadcasts::total_statistics))
         .route("/{app}/rest/v2/broadcasts/list/{offset}/{size}", get(broadcasts::list))
-        .route(
-            "/{app}/rest/v2/broadcasts/{id}",
-            get(broadcasts::get).put(broadcasts::update).delete(broadcasts::delete),
-        )
-        .route("/{app}/rest/v2/broadcasts/{id}/stop", post(broadcasts::stop))
+        .route("/{app}/rest/v2/cluster/nodes", get(nodes::list))
+        .merge(of_one_stream)
         .route("/{app}/rest/v2/broadcasts/{id}/broadcast-statistics", get(broadcasts::statistics))
         .method_not_allowed_fallback(refuse_method)
         .layer(from_fn_with_state(state.clone(), auth::app));
     let management = Router::new()
         .route("/rest/v2/applications", get(apps::list))
-        .route("/rest/v2/applications/{app}", post(apps::create))
+        .route("/rest/v2/applications/{app}", post(apps::create).delete(apps::delete))
         .route("/rest/v2/applications/settings/{app}", get(apps::settings).post(apps::change_settings))
         .route("/rest/v2/applications-info", get(apps::infos))
         .route("/rest/v2/live-streams", get(live::list))
         .route("/rest/v2/system-resources", get(system::resources))
+        .route("/rest/v2/cluster-mode-status", get(nodes::mode))
+        .route("/rest/v2/cluster/node-count", get(nodes::count))
+        .route("/rest/v2/cluster/nodes/{offset}/{size}", get(nodes::page))
+        .route("/rest/v2/cluster/node/{id}", delete(nodes::remove))
+        .route("/rest/v2/cluster/node/{id}/drain", post(nodes::drain).delete(nodes::undrain))
+        .route("/rest/v2/cluster/streams", get(nodes::streams))
+        .route("/rest/cluster/node-count", get(nodes::count))
+        .route("/rest/cluster/nodes/{offset}/{size}", get(nodes::page))
+        .route("/rest/cluster/deleteNode/{id}", get(nodes::remove_by_get))
         .route("/metrics", get(metrics::metrics))
         .method_not_allowed_fallback(refuse_method)
         .layer(from_fn_with_state(state.clone(), auth::management));
@@ -58,6 +71,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/rest/v2/version", get(apps::version))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/acceptz", get(health::accepting))
         .method_not_allowed_fallback(refuse_method);
     Router::new()
         .merge(app)

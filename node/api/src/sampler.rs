@@ -101,12 +101,16 @@ impl State {
             let key = (stream.key().clone(), stream.started());
             let before = self.seen.get(&key).copied().unwrap_or_default();
             let t = &mut self.totals;
-            t.bytes_in += now.bytes_in.saturating_sub(before.bytes_in);
-            t.frames_in += now.frames_in.saturating_sub(before.frames_in);
-            t.frames_dropped += now.frames_dropped.saturating_sub(before.frames_dropped);
             t.groups_skipped += now.groups_skipped.saturating_sub(before.groups_skipped);
-            t.streams += now.streams - before.streams;
-            seen.insert(key, now);
+            // What comes from another node is counted there; it may come from a publisher of this one later.
+            if !stream.is_relayed() {
+                t.bytes_in += now.bytes_in.saturating_sub(before.bytes_in);
+                t.frames_in += now.frames_in.saturating_sub(before.frames_in);
+                t.frames_dropped += now.frames_dropped.saturating_sub(before.frames_dropped);
+                t.streams += now.streams - before.streams;
+            }
+            let streams = if stream.is_relayed() { before.streams } else { now.streams };
+            seen.insert(key, MediaTotals { streams, ..now });
         }
         self.seen = seen;
     }

@@ -56,6 +56,13 @@ pub trait NodeStatus: Send + Sync + 'static {
     /// Why not, such as that it is draining.
     fn accepts(&self) -> Result<(), String>;
 
+    /// Whether it was asked to let no new sessions in.
+    fn draining(&self) -> bool;
+
+    /// Lets no new sessions in from now on, or lets them in again. Asking twice is fine; the other nodes of a cluster
+    /// learn it.
+    fn set_draining(&self, draining: bool);
+
     /// Bytes on the wire since the start.
     fn traffic(&self) -> Traffic;
 

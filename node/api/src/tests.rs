@@ -1,5 +1,7 @@
 //! The router as a client meets it: requests in, answers out, over a real store and hub.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,6 +19,7 @@ use sluice_media::{
 use sluice_store::{AppSettings, BeginLive, BroadcastUpdate, Sqlite, Store};
 use tower::ServiceExt;
 
+use crate::cluster::ClusterView;
 use crate::{AdminToken, ApiSettings, ApiState, NodeStatus, Traffic, router};
 
 const LOCAL: &str = "127.0.0.1:4000";
@@ -38,6 +41,14 @@ impl NodeStatus for Node {
 
     fn accepts(&self) -> Result<(), String> {
         if self.draining.load(Relaxed) { Err("the node is draining".into()) } else { Ok(()) }
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
     }
 
     fn traffic(&self) -> Traffic {
@@ -94,6 +105,11 @@ impl Answer {
 
 impl Fixture {
     async fn new() -> Self {
+        Self::of(None).await
+    }
+
+    /// Node `n1`, alone or in a cluster.
+    async fn of(cluster: Option<Arc<dyn ClusterView>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.path()).unwrap());
         for app in ["LiveApp", "WebRTCAppEE"] {
@@ -110,7 +126,7 @@ impl Fixture {
             build: "test".into(),
         };
         let token = AdminToken::new("the-token");
-        let state = ApiState::new(store.clone(), hub.clone(), node.clone(), None, settings, token);
+        let state = ApiState::new(store.clone(), hub.clone(), node.clone(), cluster, settings, token);
         Fixture { router: router(state), store, hub, node, _dir: dir }
     }
 
@@ -401,6 +417,53 @@ async fn apps_and_settings() {
 }
 
 #[tokio::test]
+async fn changes_of_settings_do_not_undo_each_other() {
+    let f = Fixture::new().await;
+    let settings = "/rest/v2/applications/settings/LiveApp";
+    let read = f.get(settings).await;
+    let tag = read.headers["etag"].to_str().unwrap().to_owned();
+    let with = |tag: String, body: Value| {
+        let f = &f;
+        async move {
+            let headers = [("if-match", tag.as_str())];
+            f.send("POST", settings, LOCAL, &headers, Body::from(body.to_string())).await
+        }
+    };
+    let first = with(tag.clone(), json!({"hlsTime": "3"})).await;
+    let next = first.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(first.ok()["success"], true);
+    assert_ne!(tag, next);
+    let late = with(tag, json!({"hlsTime": "5"})).await;
+    assert_eq!((late.status.as_u16(), &late.json()["success"]), (412, &json!(false)));
+    assert_eq!(f.get(settings).await.ok()["hlsTime"], "3");
+    assert_eq!(with(next, json!({"hlsTime": "5"})).await.ok()["success"], true);
+
+    // Without it, changes of different settings at once are all kept.
+    let changes = ["gopSize", "webRTCViewerLimit", "restartStreamFetcherPeriod"];
+    let all: Vec<_> = changes.iter().map(|key| f.call("POST", settings, json!({*key: 77}))).collect();
+    for answer in futures_util::future::join_all(all).await {
+        assert_eq!(answer.ok()["success"], true);
+    }
+    let after = f.get(settings).await.ok();
+    assert!(changes.iter().all(|key| after[*key] == 77), "{after}");
+}
+
+#[tokio::test]
+async fn a_deleted_app_ends_its_streams() {
+    let f = Fixture::new().await;
+    let publisher = f.publish("cam1").await;
+    let gone = f.call("DELETE", "/rest/v2/applications/LiveApp?deleteDB=true", Value::Null).await.ok();
+    assert_eq!(gone["success"], true);
+    let reason = tokio::time::timeout(Duration::from_secs(1), publisher.stop_requested()).await.unwrap();
+    assert_eq!(reason, sluice_media::StopReason::Deleted);
+    assert_eq!(f.get("/rest/v2/applications").await.ok(), json!({"applications": ["WebRTCAppEE"]}));
+    assert_eq!(f.get("/LiveApp/rest/v2/broadcasts/count").await.status, 404);
+    assert_eq!(f.node.changes.load(Relaxed), 1);
+    let again = f.call("DELETE", "/rest/v2/applications/LiveApp", Value::Null).await.ok();
+    assert_eq!(again["success"], false);
+}
+
+#[tokio::test]
 async fn who_may_manage() {
     let f = Fixture::new().await;
     let uri = "/rest/v2/applications";
@@ -446,7 +509,15 @@ async fn who_may_manage() {
     {
         assert_eq!(f.send("GET", uri, REMOTE, &[], Body::empty()).await.status, 403, "{uri}");
     }
-    for uri in ["/rest/v2/liveness", "/rest/v2/version", "/healthz", "/readyz", "/", "/LiveApp/play.html"] {
+    for uri in [
+        "/rest/v2/liveness",
+        "/rest/v2/version",
+        "/healthz",
+        "/readyz",
+        "/acceptz",
+        "/",
+        "/LiveApp/play.html",
+    ] {
         assert_eq!(f.send("GET", uri, REMOTE, &[], Body::empty()).await.status, 200, "{uri}");
     }
     let mut request = Request::new(Body::empty());
@@ -513,15 +584,27 @@ async fn everything_else_is_json_too() {
 }
 
 #[tokio::test]
-async fn readiness_follows_node_and_store() {
+async fn ready_means_serving_and_accepting_means_letting_in() {
     let f = Fixture::new().await;
-    assert_eq!(f.get("/readyz").await.status, 200);
+    for path in ["/readyz", "/acceptz"] {
+        let report = f.get(path).await.ok();
+        assert_eq!((&report["ready"], &report["accepting"]), (&json!(true), &json!(true)), "{path}");
+        assert_eq!(report["cluster"], Value::Null);
+    }
+    f.node.draining.store(true, Relaxed);
+    let ready = f.get("/readyz").await.ok();
+    assert_eq!((&ready["accepting"], &ready["reason"]), (&json!(false), &json!("the node is draining")));
+    let accepting = f.get("/acceptz").await;
+    assert_eq!((accepting.status.as_u16(), accepting.json()), (503, ready));
+    f.node.draining.store(false, Relaxed);
     f.node.stopping.store(true, Relaxed);
     let answer = f.get("/readyz").await;
-    assert_eq!((answer.status.as_u16(), answer.text()), (503, "the node is stopping\n"));
+    assert_eq!((answer.status.as_u16(), &answer.json()["reason"]), (503, &json!("the node is stopping")));
     f.node.stopping.store(false, Relaxed);
     f.store.close().await;
-    assert_eq!(f.get("/readyz").await.status, 503);
+    let ready = f.get("/readyz").await.ok();
+    assert_eq!(ready["store"]["answers"], false, "running streams do not need it");
+    assert_eq!(f.get("/acceptz").await.status, 503);
     assert_eq!(f.get("/healthz").await.status, 200);
     let answer = f.get("/LiveApp/rest/v2/broadcasts/count").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["success"]), (503, &json!(false)));

@@ -1,6 +1,6 @@
 // The door to the node's REST API: adds the admin token, and turns every failure into one kind of error.
 
-import type { ApplicationInfo, LiveStream, Result, SystemResources } from "./types";
+import type { ApplicationInfo, ClusterNode, Health, LiveStream, Result, StreamPlace, SystemResources } from "./types";
 
 /** Why a call failed: `auth` asks for a token, `unreachable` is no answer at all, `server` an answer that says no. */
 export type Failure = "auth" | "unreachable" | "server";
@@ -25,7 +25,7 @@ export const token = {
   set: (value: string): void => (value === "" ? sessionStorage.removeItem(TOKEN) : sessionStorage.setItem(TOKEN, value)),
 };
 
-async function call(path: string, method: "GET" | "POST", signal?: AbortSignal): Promise<unknown> {
+async function call(path: string, method: "GET" | "POST" | "DELETE", signal?: AbortSignal): Promise<unknown> {
   const headers: Record<string, string> = { accept: "application/json" };
   const secret = token.get();
   if (secret !== "") headers["authorization"] = `Bearer ${secret}`;
@@ -89,11 +89,31 @@ export const liveStreams = async (signal?: AbortSignal): Promise<LiveStream[]> =
 export const applications = async (signal?: AbortSignal): Promise<ApplicationInfo[]> =>
   list(await call("/rest/v2/applications-info", "GET", signal), "applications");
 
-/** Ends a live stream: its publisher is disconnected. */
-export async function stopStream(app: string, id: string): Promise<void> {
-  const path = `/${encodeURIComponent(app)}/rest/v2/broadcasts/${encodeURIComponent(id)}/stop`;
-  const result = (await call(path, "POST")) as Partial<Result> | null;
-  if (result?.success !== true) {
-    throw new ApiError("server", result?.message || "The node did not stop the stream.");
-  }
+/** What the node says of itself and of its cluster. */
+export const health = async (signal?: AbortSignal): Promise<Health> => (await call("/readyz", "GET", signal)) as Health;
+
+/** The members of the cluster; none when the node stands alone. */
+export const clusterNodes = async (signal?: AbortSignal): Promise<ClusterNode[]> =>
+  list(await call("/rest/v2/cluster/nodes/0/1000", "GET", signal), "the cluster");
+
+/** Who has which stream. */
+export const clusterStreams = async (signal?: AbortSignal): Promise<StreamPlace[]> =>
+  list(await call("/rest/v2/cluster/streams", "GET", signal), "the streams of the cluster");
+
+/** A call that answers with AMS's Result. */
+async function change(path: string, method: "POST" | "DELETE", otherwise: string): Promise<void> {
+  const result = (await call(path, method)) as Partial<Result> | null;
+  if (result?.success !== true) throw new ApiError("server", result?.message || otherwise);
 }
+
+/** Ends a live stream: its publisher is disconnected. */
+export const stopStream = (app: string, id: string): Promise<void> =>
+  change(`/${encodeURIComponent(app)}/rest/v2/broadcasts/${encodeURIComponent(id)}/stop`, "POST", "The node did not stop the stream.");
+
+/** Lets a node take no new publishers and viewers, or lets it take them again. */
+export const drainNode = (id: string, draining: boolean): Promise<void> =>
+  change(`/rest/v2/cluster/node/${encodeURIComponent(id)}/drain`, draining ? "POST" : "DELETE", "The node did not do it.");
+
+/** Forgets a dead node. */
+export const removeNode = (id: string): Promise<void> =>
+  change(`/rest/v2/cluster/node/${encodeURIComponent(id)}`, "DELETE", "The node was not removed.");

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { applications, liveStreams, systemResources, token } from "./api";
 import { clockOffset } from "./clock";
+import { ClusterPage } from "./cluster_page";
 import { duration } from "./format";
 import { NodePanel, useReadings } from "./node_panel";
 import { usePoll } from "./poll";
@@ -43,7 +44,7 @@ export function App() {
   }, [problem]);
 
   useEffect(() => {
-    document.title = route.page === "stream" ? `${route.key.id} – Sluice` : "Sluice";
+    document.title = route.page === "stream" ? `${route.key.id} – Sluice` : route.page === "cluster" ? "Cluster – Sluice" : "Sluice";
   }, [route]);
 
   const rtmpPort = node.data?.["rtmp-port"];
@@ -66,6 +67,9 @@ export function App() {
         <nav aria-label="Pages">
           <a href="#/" aria-current={route.page === "streams" ? "page" : undefined}>
             Streams
+          </a>
+          <a href="#/cluster" aria-current={route.page === "cluster" ? "page" : undefined}>
+            Cluster
           </a>
         </nav>
         <span class="spacer" />
@@ -96,10 +100,12 @@ export function App() {
                   apps={apps.data?.map(({ name }) => name) ?? []}
                   rtmpPort={rtmpPort}
                   now={now}
+                  here={node.data?.instanceId}
                   refresh={streams.refresh}
                 />
               </>
             )}
+            {route.page === "cluster" && <ClusterPage offset={clockOffset(node.data, node.readAt)} />}
             {route.page === "stream" && (
               <StreamPage
                 key={`${route.key.app}/${route.key.id}`}

@@ -14,8 +14,12 @@ test("a stream's address leads back to it", () => {
   }
 });
 
+test("the cluster has a page", () => {
+  for (const hash of ["#/cluster", "#/cluster/"]) expect(parseRoute(hash)).toEqual({ page: "cluster" });
+});
+
 test("anything else is unknown, broken escapes too", () => {
-  for (const hash of ["#/cluster", "#/streams/a", "#/streams/a/b/c", "#/streams/a/%E0%A4%A", "#/streams/a/..", "#/streams/<x>/y"]) {
+  for (const hash of ["#/cluster/n1", "#/streams/a", "#/streams/a/b/c", "#/streams/a/%E0%A4%A", "#/streams/a/..", "#/streams/<x>/y"]) {
     expect(parseRoute(hash).page).toBe("unknown");
   }
 });

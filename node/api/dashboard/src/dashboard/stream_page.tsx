@@ -46,6 +46,7 @@ export function StreamPage(props: {
               <Fact label="Stream id" value={key.id} />
               {stream !== undefined && (
                 <>
+                  {stream.node && <Fact label="Node" value={stream.node} />}
                   <Fact label="Picture" value={picture(stream.width, stream.height, stream.frameRate)} />
                   <Fact label="Video" value={codec(stream.videoCodec)} />
                   <Fact label="Audio" value={codec(stream.audioCodec)} />

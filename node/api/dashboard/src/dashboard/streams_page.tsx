@@ -26,6 +26,8 @@ export function StreamsPage(props: {
   apps: string[];
   rtmpPort: number | undefined;
   now: number;
+  /** The node that answers. */
+  here: string | undefined;
   refresh(): void;
 }) {
   const { streams, apps, rtmpPort, now } = props;
@@ -52,6 +54,7 @@ export function StreamsPage(props: {
   }
 
   const shown = arrange(streams, search, order);
+  const isCluster = streams.some(({ node }) => node !== undefined && node !== props.here);
   return (
     <>
       <section class="card streams" aria-labelledby="streams-heading">
@@ -93,7 +96,7 @@ export function StreamsPage(props: {
             </thead>
             <tbody>
               {shown.map((stream) => (
-                <Row key={`${stream.app}/${stream.streamId}`} stream={stream} now={now} refresh={props.refresh} />
+                <Row key={`${stream.app}/${stream.streamId}`} stream={stream} now={now} tellNode={isCluster} refresh={props.refresh} />
               ))}
             </tbody>
           </table>
@@ -107,7 +110,7 @@ export function StreamsPage(props: {
   );
 }
 
-function Row({ stream, now, refresh }: { stream: LiveStream; now: number; refresh(): void }) {
+function Row({ stream, now, tellNode, refresh }: { stream: LiveStream; now: number; tellNode: boolean; refresh(): void }) {
   const key = { app: stream.app, id: stream.streamId };
   return (
     <tr>
@@ -117,6 +120,7 @@ function Row({ stream, now, refresh }: { stream: LiveStream; now: number; refres
           {stream.app}
           {title(stream) === stream.streamId ? "" : ` · ${stream.streamId}`}
           {stream.publishType ? ` · ${stream.publishType}` : ""}
+          {tellNode ? ` · on ${stream.node}` : ""}
         </span>
         {stream.interrupted && <span class="badge warn">Publisher away</span>}
         {stream.packetsSkipped > 0 && (

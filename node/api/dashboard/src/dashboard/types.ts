@@ -4,6 +4,8 @@
 export interface LiveStream {
   app: string;
   streamId: string;
+  /** The node that it is published to. */
+  node?: string;
   name: string | null;
   status: string;
   /** How it is published: RTMP, SRT, WebRTC, Pull. */
@@ -55,4 +57,62 @@ export interface ApplicationInfo {
 export interface Result {
   success: boolean;
   message: string | null;
+}
+
+/** One entry of `GET /rest/v2/cluster/nodes/{offset}/{size}`: AMS's fields, and Sluice's. Memory and CPU in percent. */
+export interface ClusterNode {
+  id: string;
+  ip: string;
+  /** Unix time, ms, by the clock of the node that answers. */
+  lastUpdateTime: number;
+  status: "alive" | "dead";
+  /** Whether it is the node that answers. */
+  this: boolean;
+  role: string;
+  group: string;
+  version: string;
+  /** The node that answers has a link to it. */
+  reachable: boolean;
+  draining: boolean;
+  cpuPercent: number;
+  memoryPercent: number;
+  streams: number;
+  relayed: number;
+  viewers: number;
+  /** Bytes per second. */
+  bytesIn: number;
+  bytesOut: number;
+  encoderSessions: number;
+  /** The mean time of a call to the store, ms; negative while it does not answer. */
+  storeMs: number;
+  capacityStreams: number;
+}
+
+/** Viewers by protocol. */
+export interface ViewerCounts {
+  hls: number;
+  rtmp: number;
+}
+
+/** One entry of `GET /rest/v2/cluster/streams`. */
+export interface StreamPlace {
+  app: string;
+  streamId: string;
+  epoch: number;
+  /** Null while its owner is lost and others still carry it. */
+  owner: string | null;
+  interrupted: boolean;
+  /** Bit/s. */
+  bitrate: number;
+  viewers: ViewerCounts;
+  carriers: { node: string; path: string[]; viewers: ViewerCounts }[];
+}
+
+/** `GET /readyz`. */
+export interface Health {
+  accepting: boolean;
+  reason: string | null;
+  store: { answers: boolean; awayMs: number | null };
+  /** Null when the node stands alone. */
+  cluster: { mode: string; alive: number; dead: number } | null;
 }
