@@ -1,1 +1,0 @@
-//! Stored state without a database.
