@@ -51,7 +51,8 @@ pub struct Parsed {
 }
 
 const AFTER_HELP: &str = "\
-Every setting can be given as a flag, as an environment variable or in the TOML file, in this order of precedence. \
+Every setting can be given as a flag, as an environment variable or in the TOML file, in this order of precedence; \
+--help lists them all. \
 Secrets can be read from a file: add -file to the flag, _FILE to the variable, _file to the key. \
 All settings are described in docs/configuration.md.
 
@@ -206,6 +207,7 @@ fn flag(key: String, group: &'static str, help: String) -> Arg {
         .action(ArgAction::Set)
         .allow_hyphen_values(true)
         .global(true)
+        .hide_short_help(true)
         .help_heading(group)
         .help(help)
 }

@@ -7,8 +7,11 @@ use std::path::Path;
 
 use super::file::{ConfigFile, Rights, Staged, folder_of};
 use crate::config::uri::{has_user, hosts, mongodb_uri};
-use crate::config::{self, ClusterMode, Loaded, SETTINGS, Secret, Sources, StoreKind};
+use crate::config::{self, ClusterMode, Loaded, Origin, SETTINGS, Secret, Sources, StoreKind};
 use crate::exit::{Exit, Failure};
+
+/// Where the system service keeps its data: it belongs to the user that the service runs as.
+const SERVICE_DATA: &str = "/var/lib/sluice";
 
 /// The file that the system service reads.
 pub(super) const SERVICE_FILE: &str = "/etc/sluice/sluice.toml";
@@ -265,7 +268,13 @@ fn change(request: &Request, sources: &Sources, new_key: impl FnOnce() -> String
     // All is checked as the node would read it, before any file takes its place.
     let staged = file.stage()?;
     let loaded = check(&staged, &path, &plan, sources)?;
-    let rights = Rights::secret(&[&loaded.config.data_dir, &path]);
+    // The default is a folder of wherever the node is started, which is elsewhere.
+    let data_dir = match loaded.origin("data_dir") {
+        Origin::Default if path == Path::new(SERVICE_FILE) => Path::new(SERVICE_DATA),
+        Origin::Default => &path,
+        _ => &loaded.config.data_dir,
+    };
+    let rights = Rights::secret(&[data_dir, &path, &folder]);
     let mut secrets = Vec::new();
     for (key, value) in &plan.secrets {
         secrets.push(Staged::write(&secret_path(key), format!("{}\n", value.expose()).as_bytes(), rights)?);

@@ -34,7 +34,7 @@ sluice-node config print                 # every setting, its value and where th
 - A change takes effect at the next start, except the contents of the certificate files, which are read again
   when they change.
 - `sluice-node mode` changes what a node needs to be in a cluster, and keeps the rest of the file; see
-  [Moving a cluster from Ant Media Server](migrate.md).
+  [From Ant Media Server](migrate.md).
 - HLS settings here are defaults: an app or a stream may have its own, set over REST.
 ";
 

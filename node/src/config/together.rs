@@ -110,7 +110,7 @@ fn cluster(config: &Config, errors: &mut Vec<ConfigError>) {
     }
     if config.cluster_key.is_none() && named == 0 {
         say(
-            "cluster_mode is set, but nothing says who belongs to the cluster: set cluster_key to one secret on all \
+            "cluster_mode is set, but nothing says who belongs to the cluster: set cluster_key (SLUICE_CLUSTER_KEY) to one secret on all \
              nodes (make it with `openssl rand -hex 32`), or cluster_cert, cluster_cert_key and cluster_ca",
         );
     }

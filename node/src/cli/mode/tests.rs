@@ -178,3 +178,22 @@ fn passwords_come_from_the_standard_input_and_keys_from_chance() {
     let key = random_key();
     assert!(key.len() == 64 && key != random_key());
 }
+
+#[test]
+fn secrets_belong_to_the_user_that_the_node_runs_as() {
+    use std::os::unix::fs::MetadataExt;
+    let data = tempfile::tempdir().unwrap();
+    let place = Place::new(Some(&format!("data_dir = \"{}\"\n", data.path().display())));
+    // Only root can give files away; anybody else keeps them.
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(data.path(), Some(12345), Some(12346)).unwrap();
+    }
+    place.change(&cluster("db", None, None)).unwrap();
+    let owner = |path: &Path| path.metadata().map(|m| (m.uid(), m.gid())).unwrap();
+    let key = place.folder.path().join("cluster-key");
+    assert_eq!(owner(&key).0, owner(data.path()).0);
+    assert_eq!(owner(&key).0 == 12345, is_root);
+    assert_eq!(place.mode_of("cluster-key"), 0o600);
+    assert_eq!(owner(&place.folder.path().join("sluice.toml")), owner(place.folder.path()));
+}
