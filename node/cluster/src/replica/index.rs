@@ -38,6 +38,7 @@ impl Index {
         self.buckets.iter().map(|b| b.records.len()).sum()
     }
 
+    #[cfg(test)]
     pub(super) fn get(&self, name: &str) -> Option<u64> {
         self.buckets[usize::from(bucket_of(name))].records.get(name).copied()
     }
