@@ -30,8 +30,11 @@ case ${1:-} in
   *[!0-9]* | '') die "usage: mongo.sh PORT [STORAGE_PATH] [OPTION...] | mongo.sh --install" ;;
   *)
     install
+    # What it has acknowledged is there after a kill -9, as with a server that one would run.
+    durable=()
+    if [ "${2:-:memory:}" != :memory: ]; then durable=(--sync-on-commit); fi
     # --config: a file that lies about somewhere is not looked at.
     exec "$HOME_OF_IT/bin/secantusd-py" --config "$HOME_OF_IT/empty.toml" --host 127.0.0.1 --port "$1" \
-      --storage-path "${2:-:memory:}" --cache-size 64M --log-level WARNING "${@:3}"
+      --storage-path "${2:-:memory:}" --cache-size 64M --log-level WARNING "${durable[@]}" "${@:3}"
     ;;
 esac

@@ -2,6 +2,7 @@
 //!
 //! - [`Store`]: the trait; every call is asynchronous and never runs on the caller's thread for long.
 //! - [`Sqlite`]: the embedded implementation, one file in the node's data directory.
+//! - [`Mongo`]: a MongoDB database, for a cluster.
 //! - [`Broadcast`], [`AppSettings`]: the records, with the names and defaults of AMS's REST API.
 //! - `conformance`: what every implementation must do, as tests (feature `conformance`).
 //!
@@ -12,6 +13,7 @@ mod broadcast;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+mod mongo;
 mod sqlite;
 mod store;
 mod timings;
@@ -24,6 +26,7 @@ pub use broadcast::{
     Status, valid_stream_id,
 };
 pub use error::{Result, StoreError};
+pub use mongo::{Mongo, MongoOptions};
 pub use sqlite::Sqlite;
 pub use sqlite::shared::{Note, Transaction};
 pub use store::{
