@@ -31,7 +31,11 @@ case $KIND in
     PIDS+=($!)
     within 20 curl -fs -m 5 "http://127.0.0.1:$HTTP/LiveApp/streams/cam1.m3u8" ||
       { cat "$WORK/ffmpeg.log" "$WORK/node.log" >&2; die "the stream does not start"; }
-    node e2e/browser/play.mjs "${ADDRESS[@]}" "$@"
+    STATUS=0
+    node e2e/browser/play.mjs "${ADDRESS[@]}" "$@" || STATUS=1
+    # The page of the cluster: this node's pages over made-up nodes, so that it is checked at any size.
+    node e2e/browser/cluster.mjs --fake "http://127.0.0.1:$HTTP" || STATUS=1
+    exit $STATUS
     ;;
   latency) node e2e/browser/latency.mjs "${ADDRESS[@]}" "$@" ;;
   soak) node e2e/browser/soak.mjs "${ADDRESS[@]}" --publish yes "$@" ;;

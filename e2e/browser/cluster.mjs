@@ -1,11 +1,11 @@
 // Does the dashboard's page of the cluster show its nodes and streams, and can a node be drained there?
 //
 //   node cluster.mjs [--base http://127.0.0.1:5080] [--nodes 5] [--links 1] [--shots DIR]
-//   node cluster.mjs --fake yes [--shots DIR]
+//   node cluster.mjs --fake dist|http://127.0.0.1:5080 [--shots DIR]
 //
 // The first asks a running cluster: at least so many nodes must be alive and so many relays run. It drains one node for
-// a moment. The second needs no cluster, only the built pages (npm run build in node/api/dashboard), and looks at more:
-// a large cluster, a phone, the dark, a database that is away, a node that stands alone.
+// a moment. The second needs no cluster, only the pages: built ones (npm run build in node/api/dashboard), or those of any
+// running node. It looks at more: a large cluster, a phone, the dark, a database that is away, a node that stands alone.
 // Prints one line for each check and a summary; exit code 1 when a check failed.
 
 import { mkdirSync } from "node:fs";
@@ -105,7 +105,7 @@ async function checkRunning(base) {
 
 async function checkFake() {
   const state = cluster();
-  const node = await serve(state);
+  const node = await serve(state, given.fake);
   const tab = await open(node.base);
   await look(tab, { nodes: 5, links: 5 });
   check("the dead node is listed as dead", (await stateOf(tab, "edge-old")) === "Dead");
@@ -124,7 +124,7 @@ async function checkFake() {
   const gone = await row(tab, "edge-old").waitFor({ state: "detached", timeout: 10_000 }).then(() => true, () => false);
   check("a dead node can be removed", gone);
   state.away = true;
-  const banner = await tab.locator(".banner", { hasText: "The database does not answer" }).waitFor({ timeout: 10_000 }).then(() => true, () => false);
+  const banner = await tab.locator(".banner", { hasText: "The database has not answered for" }).waitFor({ timeout: 10_000 }).then(() => true, () => false);
   check("a database that is away is told", banner);
   await shot(tab, "cluster-away");
   state.alone = true;
@@ -134,7 +134,7 @@ async function checkFake() {
   await tab.close();
   node.close();
 
-  const fresh = await serve(cluster());
+  const fresh = await serve(cluster(), given.fake);
   const dark = await open(fresh.base, { dark: true });
   await look(dark, { nodes: 5, links: 5 });
   await shot(dark, "cluster-dark");
@@ -146,7 +146,7 @@ async function checkFake() {
   await phone.close();
   fresh.close();
 
-  const large = await serve(cluster({ origins: 8, edges: 12, streams: 60 }));
+  const large = await serve(cluster({ origins: 8, edges: 12, streams: 60 }), given.fake);
   const big = await open(large.base, { width: 1440 });
   await look(big, { nodes: 20, links: 89 });
   await fits(big, "20 nodes");

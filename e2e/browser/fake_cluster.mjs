@@ -1,4 +1,4 @@
-// A node of a cluster that is not there: serves the dashboard's built pages and the calls that the cluster's page makes.
+// A node of a cluster that is not there: the dashboard's pages, and the calls that the cluster's page makes.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
@@ -74,8 +74,29 @@ export function cluster({ origins = 2, edges = 3, streams = 8 } = {}) {
   return { nodes, places, away: false, alone: false };
 }
 
-/** Serves it; answers `{ base, close }`. */
-export async function serve(state) {
+/** A page from a running node, or from `dist/`; null when there is none. */
+async function pageOf(pages, path) {
+  if (pages.startsWith("http")) {
+    const answer = await fetch(pages + path);
+    if (!answer.ok) return null;
+    const { headers } = answer;
+    return {
+      body: Buffer.from(await answer.arrayBuffer()),
+      headers: { "content-type": headers.get("content-type"), "content-security-policy": headers.get("content-security-policy") },
+    };
+  }
+  const file = normalize(join(DIST, path === "/" ? "index.html" : path));
+  if (!file.startsWith(DIST)) return null;
+  // As strict as the node itself: nothing inline.
+  const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
+  return {
+    body: await readFile(file),
+    headers: { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "content-security-policy": policy },
+  };
+}
+
+/** Serves it, with the pages of the node at the address `pages`, else those in `dist/`; answers `{ base, close }`. */
+export async function serve(state, pages) {
   const result = (success, message = "") => ({ success, message, dataId: "", errorId: 0 });
   const answer = (method, path) => {
     const [, id, drain] = /^\/rest\/v2\/cluster\/node\/([^/]+)(\/drain)?$/.exec(path) ?? [];
@@ -110,16 +131,11 @@ export async function serve(state) {
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(found));
       return;
     }
-    const file = normalize(join(DIST, path === "/" ? "index.html" : path));
-    try {
-      if (!file.startsWith(DIST)) throw new Error("outside");
-      const body = await readFile(file);
-      // As strict as the node itself: nothing inline.
-      const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
-      const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "content-security-policy": policy };
-      response.writeHead(200, headers).end(body);
-    } catch {
+    const page = await pageOf(pages, path).catch(() => null);
+    if (page === null) {
       response.writeHead(404, { "content-type": "application/json" }).end(JSON.stringify(result(false, `nothing is at ${path}`)));
+    } else {
+      response.writeHead(200, page.headers).end(page.body);
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -254,6 +254,34 @@ async fn lists_and_counts_are_of_the_whole_cluster() {
 }
 
 #[tokio::test]
+async fn a_relayed_stream_is_not_this_nodes_own() {
+    let (f, cluster) = fixture(vec![place("far", Some("n2"), 3, &[("n1", 0)])]).await;
+    f.create(json!({"streamId": "far"})).await;
+    let key = StreamKey::new("LiveApp", "far");
+    let mirror = f.hub.mirror(key, Origin::default(), StreamSettings::default()).unwrap();
+    let _viewer = ViewerGuard::new(mirror.stream().stats().clone(), Protocol::Hls);
+    let metrics = f.get("/metrics").await;
+    for line in ["sluice_streams 0", "sluice_streams_relayed 1", "sluice_streams_started_total 0"] {
+        assert!(metrics.text().lines().any(|l| l == line), "{line}\n{}", metrics.text());
+    }
+    let live = f.get("/rest/v2/live-streams").await.ok();
+    assert_eq!((&live[0]["node"], &live[0]["hlsViewerCount"]), (&json!("n2"), &json!(4)));
+    assert_eq!(f.get("/rest/v2/system-resources").await.ok()["localHLSViewers"], 1);
+    cluster.asked();
+    cluster.answers("n2", json!({"success": true}));
+    f.call("POST", "/LiveApp/rest/v2/broadcasts/far/stop", Value::Null).await.ok();
+    assert_eq!(cluster.asked(), ["n2 POST /LiveApp/rest/v2/broadcasts/far/stop"]);
+
+    // Its owner is lost: there is nobody to stop, and the relay waits for the next one.
+    *cluster.places.lock().unwrap() = vec![place("far", None, 0, &[("n1", 0)])];
+    let stop = f.call("POST", "/LiveApp/rest/v2/broadcasts/far/stop", Value::Null).await.ok();
+    assert_eq!(stop["success"], false);
+    let left = tokio::time::timeout(Duration::from_millis(50), mirror.stop_requested()).await;
+    assert!(left.is_err(), "{left:?}");
+    mirror.finish();
+}
+
+#[tokio::test]
 async fn members_in_the_shape_of_ams() {
     let (f, _) = fixture(vec![place("far", Some("n2"), 3, &[])]).await;
     let mode = f.get("/rest/v2/cluster-mode-status").await.ok();

@@ -69,12 +69,14 @@ export function ClusterMapView(props: { nodes: ClusterNode[]; streams: StreamPla
               tone={light === null ? "" : light.nodes.has(box.id) ? "lit" : "dim"}
               picked={pick?.kind === "node" && pick.id === box.id}
               pick={pick}
+              rows={light?.rows ?? null}
               onPick={toggle}
             />
           ))}
-          {map.links.map((link) => (
-            <Label key={link.key} link={link} tone={light === null ? "" : light.links.has(link.key) ? "lit" : "dim"} />
-          ))}
+          {pick?.kind !== "stream" &&
+            map.links.map((link) => (
+              <Label key={link.key} link={link} tone={light === null ? "" : light.links.has(link.key) ? "lit" : "dim"} />
+            ))}
         </svg>
       )}
     </div>
@@ -103,15 +105,23 @@ function Label({ link, tone }: { link: MapLink; tone: string }) {
   );
 }
 
-function Box(props: { box: MapBox; tone: string; picked: boolean; pick: Pick; onPick(pick: NonNullable<Pick>): void }) {
+function Box(props: {
+  box: MapBox;
+  tone: string;
+  picked: boolean;
+  pick: Pick;
+  /** The streams that belong to the pick; all, when nothing is picked. */
+  rows: Set<string> | null;
+  onPick(pick: NonNullable<Pick>): void;
+}) {
   const { box, tone, picked, pick, onPick } = props;
   const { node } = box;
   const state = nodeState(node);
   const narrow = box.width < 220;
   const has = [
-    node.streams > 0 || box.side === "left" ? (narrow ? `${node.streams} live` : count(node.streams, "stream")) : "",
+    node.streams > 0 || box.side === "left" ? count(node.streams, "stream") : "",
     node.relayed > 0 && !narrow ? `${node.relayed.toLocaleString("en")} relayed` : "",
-    narrow ? `${node.viewers.toLocaleString("en")} watch` : count(node.viewers, "viewer"),
+    narrow && box.side === "left" ? "" : count(node.viewers, "viewer"),
   ].filter((part) => part !== "");
   const select = (): void => onPick({ kind: "node", id: box.id });
   const right = box.x + box.width;
@@ -156,10 +166,11 @@ function Box(props: { box: MapBox; tone: string; picked: boolean; pick: Pick; on
         const chosen = pick?.kind === "stream" && pick.key === key;
         const choose = (): void => onPick({ kind: "stream", key });
         const viewers = placeViewers(place);
+        const looks = [chosen && "picked", place.interrupted && "away", tone === "lit" && props.rows?.has(key) === false && "other"];
         return (
           <g
             key={key}
-            class={`map-stream${chosen ? " picked" : ""}${place.interrupted ? " away" : ""}`}
+            class={["map-stream", ...looks].filter(Boolean).join(" ")}
             role="button"
             tabIndex={0}
             aria-pressed={chosen}

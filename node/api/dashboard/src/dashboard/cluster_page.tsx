@@ -81,7 +81,7 @@ function Notices({ health, nodes }: { health: Health; nodes: ClusterNode[] }) {
       {!health.store.answers && (
         <div class="banner" role="alert">
           <strong>
-            The database does not answer{health.store.awayMs === null ? "" : ` since ${duration(health.store.awayMs)}`}.
+            The database {health.store.awayMs === null ? "does not answer" : `has not answered for ${duration(health.store.awayMs)}`}.
           </strong>{" "}
           What is live goes on. Records and settings cannot be changed until it is back.
         </div>
