@@ -17,6 +17,8 @@ sluice-node run --config /etc/sluice/sluice.toml --http-addr 127.0.0.1:8080
 SLUICE_LOG=debug sluice-node run
 sluice-node config check --config FILE   # says what is wrong, and starts nothing
 sluice-node config print                 # every setting, its value and where that came from
+sluice-node config import red5.properties -o FILE   # from Ant Media Server's, naming what has no counterpart
+sluice-node mode                         # alone or in a cluster? `mode cluster URI` and `mode standalone` change it
 ```
 
 - No file is read unless `--config FILE` or `SLUICE_CONFIG` names one.

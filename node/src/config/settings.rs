@@ -146,7 +146,8 @@ settings! {
         /// Mode `multicast`: the network interface for it, by name or address. Without one the system chooses.
         multicast_interface: Option<String> = "", Maybe(InterfaceOrAddress);
         /// Mode `static`: the nodes of the cluster, each `host[:port][;id][;domain]` with the cluster port (5000).
-        /// The list may be the same on every node: a node passes over itself.
+        /// The list may be the same on every node: a node passes over itself. Where entries have a domain, a node joins those
+        /// of its own domain.
         static_members: Vec<String> = "", Members;
         /// How often a node writes what it does into the store that a cluster shares.
         heartbeat: Duration = "5s", Span(100, MINUTE);

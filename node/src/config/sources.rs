@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ pub(super) const FILE_FORM: &str = "_file";
 const POD_IP: &str = "POD_IP";
 
 /// The inputs of a configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The configuration file.
     pub file: Option<PathBuf>,
@@ -26,6 +27,16 @@ pub struct Sources {
     pub env: Vec<(OsString, OsString)>,
     /// Flags by the key of their setting (`http_addr`, `store_file`).
     pub flags: BTreeMap<String, String>,
+}
+
+/// Without values: some are secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, env, flags } = self;
+        let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
+        let flags: Vec<_> = flags.keys().collect();
+        f.debug_struct("Sources").field("file", file).field("env", &env).field("flags", &flags).finish()
+    }
 }
 
 /// The text of a setting, and who gave it. Not `Debug`: the text may be a secret.

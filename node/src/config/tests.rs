@@ -278,7 +278,8 @@ fn passwords_and_uris_are_not_printed() {
         .env("SLUICE_STORE_PASSWORD", "pa ss-word")
         .env("SLUICE_CLUSTER_KEY", "0123456789abcdef");
     let loaded = given.load().unwrap();
-    for text in [loaded.to_toml(), format!("{loaded:?}")] {
+    let sources = Sources { env: given.env.clone(), ..Sources::default() };
+    for text in [loaded.to_toml(), format!("{loaded:?}"), format!("{sources:?}")] {
         assert!(!text.contains("pa ss") && !text.contains("0123456789") && !text.contains("h1,h2"), "{text}");
     }
 }
