@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod exit;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod import;
 pub mod lifecycle;
 pub mod listen;
 pub mod logging;
+pub mod packaging;
 pub mod process;
 pub mod run;
 pub mod streams;

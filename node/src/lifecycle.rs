@@ -1,14 +1,15 @@
-//! Keeps the store true to what is live: states every 10 s, ends at once, sequence numbers reserved ahead.
+//! Keeps the store true to what is live: states every 10 s, ends at once, numbers reserved ahead.
 //!
-//! It looks at the hub as it is and compares, rather than counting on events; so a store that was away is
-//! caught up with by the next round. Nothing here is on the media path.
+//! It looks at the hub as it is and compares, rather than counting on events; so a store that was away, or came
+//! back without what it knew, is caught up with by the next round. Nothing here is on the media path.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_store::LiveUpdate;
+use sluice_media::StreamKey;
+use sluice_store::{Claim, LiveUpdate, StoreError};
 
-use crate::streams::{RESERVE, Streams, unix_ms};
+use crate::streams::{Live, RESERVE, RESERVE_TIME, Streams, numbers, unix_ms};
 
 /// AMS's period for `updateTime`.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -22,7 +23,8 @@ pub async fn run(streams: Arc<Streams>) {
     loop {
         let wait = match settle(&streams).await {
             true => PERIOD.saturating_sub(last.elapsed()),
-            false => RETRY,
+            // Nodes that lost their store together do not all come back to it at the same moment.
+            false => RETRY + Duration::from_millis(rand::random_range(0..500)),
         };
         if last.elapsed() >= PERIOD {
             last = Instant::now();
@@ -30,39 +32,88 @@ pub async fn run(streams: Arc<Streams>) {
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            () = streams.again.notified() => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Writes off what has ended; `false` when the store did not take all of it.
+/// Writes off what has ended, and tells the store what it does not know yet; `false` when it did not take all of it.
 pub async fn settle(streams: &Streams) -> bool {
     let mut all = true;
     for (key, live) in streams.list(true) {
         if let Err(error) = streams.finish(&key, &live).await {
             tracing::warn!(stream = %key, %error, "the end of the stream cannot be stored yet; trying again");
             all = false;
+            if error.is_away() {
+                return false;
+            }
+        }
+    }
+    if streams.is_stopping() {
+        return all;
+    }
+    for (key, live) in streams.list(false).into_iter().filter(|(_, l)| !l.stored) {
+        if let Err(error) = tell(streams, &key, &live).await {
+            tracing::warn!(stream = %key, %error, "the store cannot be told of the stream yet; it goes on");
+            all = false;
+            if error.is_away() {
+                return false;
+            }
         }
     }
     all
 }
 
+/// Tells the store of a stream that went live without it, or that it has lost. When somebody else has it there, the
+/// stream is theirs.
+async fn tell(streams: &Streams, key: &StreamKey, live: &Live) -> Result<(), StoreError> {
+    let used = numbers(&live.stream).unwrap_or(live.reserved);
+    let claim = Claim {
+        epoch: live.epoch,
+        media_sequence: used.media_sequence,
+        discontinuity_sequence: used.discontinuity_sequence,
+        timeline: used.timeline,
+    };
+    let node = &streams.me().id;
+    let told = async {
+        streams.store().adopt_stream(&key.app, &key.id, node, unix_ms(), claim).await?;
+        streams.register(key, live).await
+    };
+    match told.await {
+        Ok(reserved) => {
+            tracing::info!(stream = %key, "the store knows of the stream");
+            streams.change(key, live.epoch, |l| (l.stored, l.reserved) = (true, reserved));
+            Ok(())
+        }
+        Err(StoreError::Fenced { .. }) => {
+            let owner = streams.store().owner(&key.app, &key.id).await?;
+            streams.lose(key, live.epoch, owner.as_ref().map_or("another", |o| &o.node));
+            Ok(())
+        }
+        Err(e) => Err(e),
+    }
+}
+
 async fn write(streams: &Streams) {
-    let live = streams.list(false);
+    let live: Vec<_> = streams.list(false).into_iter().filter(|(_, l)| l.stored).collect();
     let now = unix_ms();
     for (key, live) in &live {
-        let Some(stamp) = live.stream.newest_stamp() else { continue };
-        if stamp.media_sequence + RESERVE / 2 < live.reserved {
+        let Some(used) = numbers(&live.stream) else { continue };
+        let half = i64::try_from(RESERVE_TIME.as_micros() / 2).unwrap_or(i64::MAX);
+        if used.media_sequence + RESERVE / 2 < live.reserved.media_sequence
+            && used.timeline.saturating_add(half) < live.reserved.timeline
+        {
             continue;
         }
-        let (media, discontinuity) = (stamp.media_sequence, stamp.discontinuity_sequence);
-        match streams.reserve(key, live.epoch, media, discontinuity).await {
-            Ok(reserved) => {
-                if let Some(l) = streams.live().get_mut(key).filter(|l| l.epoch == live.epoch) {
-                    l.reserved = reserved;
+        match streams.reserve(key, live.epoch, used).await {
+            Ok(reserved) => streams.change(key, live.epoch, |l| l.reserved = reserved),
+            Err(error) => {
+                tracing::warn!(stream = %key, %error, "sequence numbers cannot be reserved yet");
+                if error.is_away() {
+                    return;
                 }
             }
-            Err(error) => tracing::warn!(stream = %key, %error, "sequence numbers cannot be reserved yet"),
         }
     }
     let updates: Vec<LiveUpdate> = live
@@ -77,7 +128,14 @@ async fn write(streams: &Streams) {
     if updates.is_empty() {
         return;
     }
-    if let Err(error) = streams.store().update_live(updates).await {
-        tracing::warn!(%error, "the state of live streams cannot be stored; they go on");
+    match streams.store().update_live(updates).await {
+        // Those that the store does not know as they are: it lost them, or somebody else has them. The next round
+        // finds out which.
+        Ok(left_alone) => {
+            for (key, live) in left_alone.into_iter().filter_map(|i| live.get(i)) {
+                streams.change(key, live.epoch, |l| l.stored = false);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the state of live streams cannot be stored; they go on"),
     }
 }

@@ -1,6 +1,6 @@
 //! config -> build -> run -> drain: the only place that sees all crates.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,24 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use sluice_api::{AdminToken, ApiSettings, ApiState, NodeStatus};
+use sluice_cluster::member::{BootId, NodeId};
+use sluice_cluster::replica::{self, Replica};
+use sluice_media::Hub;
 use sluice_media::stream::StopReason;
-use sluice_media::{Hub, StreamKey};
-use sluice_package::{HlsSettings, PlaylistType, SegmentType};
-use sluice_store::{AppSettings, Sqlite, Store, StoreError};
+use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
 use crate::apps::Apps;
-use crate::config::{Config, Loaded};
+use crate::cluster::{self, Cluster, Fetching, Joining};
+use crate::config::{ClusterMode, Config, Loaded, Role, StoreKind};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
-use crate::streams::{Bounds, Door, Me, Streams, unix_ms};
-use crate::{lifecycle, listen, logging, process};
+use crate::streams::claim::{Alone, Claims};
+use crate::streams::door::{Door, Takes};
+use crate::streams::{Bounds, Me, Streams, unix_ms};
+use crate::{lifecycle, listen, logging, packaging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -40,13 +44,14 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     tracing::debug!(files, "open files allowed");
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|e| Failure::io(&format!("make the data directory {}", config.data_dir.display()), &e))?;
-    let store = Arc::new(Sqlite::open(&config.data_dir)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::io("start the node's threads", &e))?;
     let result = runtime.block_on(async {
-        let ran = async { Node::build(&config, store.clone()).await?.run(&config).await }.await;
+        let kept = Kept::open(&config, cluster::boot()).await?;
+        let store = kept.store.clone();
+        let ran = async { Node::build(&config, kept).await?.run(&config).await }.await;
         // What is waiting is stored and the file is left tidy; a disk that hangs does not keep the process.
         let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
         ran
@@ -58,6 +63,37 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
 
 type HttpServer = Server<Dispatch<Hls>>;
 
+/// What is stored, and for which run of the node.
+struct Kept {
+    boot: BootId,
+    store: Arc<dyn Store>,
+    /// The same, where every node has all of it.
+    replica: Option<Arc<Replica>>,
+}
+
+impl Kept {
+    async fn open(config: &Config, boot: BootId) -> Result<Self, Failure> {
+        if let StoreKind::MongoDb(uri) = &config.store {
+            let options = MongoOptions {
+                prefix: config.store_prefix.clone(),
+                user: config.store_user.clone(),
+                password: config.store_password.as_ref().map(|p| p.expose().to_owned()),
+                slow: config.store_slow,
+                ..MongoOptions::default()
+            };
+            let store = Arc::new(Mongo::open(uri.expose(), options).await?);
+            return Ok(Kept { boot, store, replica: None });
+        }
+        let sqlite = Arc::new(Sqlite::open(&config.data_dir)?);
+        if !matches!(config.cluster_mode, ClusterMode::Multicast | ClusterMode::Static) {
+            return Ok(Kept { boot, store: sqlite, replica: None });
+        }
+        let options = replica::Options::new(Vec::new(), Arc::new(unix_ms));
+        let replica = Replica::open(sqlite, NodeId::new(config.id()), boot, options).await?;
+        Ok(Kept { boot, store: replica.clone(), replica: Some(replica) })
+    }
+}
+
 struct Node {
     streams: Arc<Streams>,
     http: HttpServer,
@@ -65,41 +101,98 @@ struct Node {
     identity: Option<Arc<Identity>>,
     admin_token: AdminToken,
     new_token: Option<String>,
+    apps: Arc<Apps>,
+    join: Option<Join>,
+}
+
+/// What a member of a cluster is made from, once its sockets are open.
+struct Join {
+    joining: Joining,
+    fetching: Fetching,
+    hls: Arc<sluice_package::Service>,
+    router: axum::Router,
+    api: Arc<ApiState>,
+    replica: Option<Arc<Replica>>,
+}
+
+impl Join {
+    fn start(self, streams: Arc<Streams>, listeners: Vec<TcpListener>) -> Result<Cluster, Failure> {
+        let Join { joining, fetching, hls, router, api, replica } = self;
+        let parts = cluster::Parts { streams, hls, api: router, state: api, listeners };
+        joining.start(fetching, parts, replica)
+    }
+}
+
+/// What a crash of an earlier run left live is written off.
+async fn recover(store: &dyn Store, id: &str, in_cluster: bool) -> Result<(), Failure> {
+    match store.recover(id, unix_ms()).await {
+        Ok(r) if r.deleted + r.finished > 0 => tracing::warn!(
+            finished = r.finished,
+            deleted = r.deleted,
+            "the node had ended without a word; its streams have been written off"
+        ),
+        Ok(_) => {}
+        // The other nodes do it, and until then the records are seen to be too old.
+        Err(error) if error.is_away() && in_cluster => {
+            tracing::warn!(%error, "starting without the store: what an earlier run left is not looked at");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// The admin token, and its text when it is new.
+async fn admin_token(config: &Config, store: &dyn Store) -> Result<(AdminToken, Option<String>), Failure> {
+    match &config.admin_token {
+        Some(token) => Ok((AdminToken::new(token.expose()), None)),
+        None => match AdminToken::load_or_make(store).await {
+            Err(error) if error.is_away() && config.in_cluster() => {
+                tracing::warn!(%error, "management from other machines is closed on this node until it starts again: the admin token cannot be read");
+                Ok((AdminToken::new(&format!("{:032x}", rand::random::<u128>())), None))
+            }
+            other => Ok(other?),
+        },
+    }
 }
 
 impl Node {
-    async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, Failure> {
-        let id = config.node_id.clone().unwrap_or_else(process::host_name);
-        let host = config.advertise_host.clone().unwrap_or_else(process::host_name);
-        let recovered = store.recover(&id, unix_ms()).await?;
-        if recovered.deleted + recovered.finished > 0 {
-            tracing::warn!(
-                finished = recovered.finished,
-                deleted = recovered.deleted,
-                "the node had ended without a word; its streams have been written off"
-            );
-        }
+    async fn build(config: &Config, kept: Kept) -> Result<Self, Failure> {
+        let Kept { boot, store, replica } = kept;
+        let id = config.id();
+        let host = config.advertised().map_err(Failure::from)?;
+        recover(store.as_ref(), &id, config.in_cluster()).await?;
         let defaults = app_defaults(config);
         let apps = Apps::load(store.clone(), &config.apps, &defaults).await?;
-        let (admin_token, new_token) = match &config.admin_token {
-            Some(token) => (AdminToken::new(token.expose()), None),
-            None => AdminToken::load_or_make(store.as_ref()).await?,
-        };
+        let (admin_token, new_token) = admin_token(config, store.as_ref()).await?;
         let identity = match (&config.tls_cert, &config.tls_key) {
             (Some(cert), Some(key)) => Some(Identity::load(cert, key)?),
             _ => None,
         };
 
         let rtmp_port = config.rtmp_addr.addrs().first().map_or(1935, SocketAddr::port);
-        let me = Me { id: id.clone(), host, rtmp_port };
+        let me = Me { id: id.clone(), host: host.clone(), rtmp_port };
         let hub = Hub::new(config.stream_linger);
         let bounds = Bounds {
             streams: config.max_streams as usize,
             window: config.stream_window,
             memory: config.stream_memory,
         };
-        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), me, bounds);
-        let door = Arc::new(Door(streams.clone()));
+        let joining = match config.in_cluster() {
+            true => Some(Joining::new(config, boot, hub.clone(), store.clone())?),
+            false => None,
+        };
+        let claims: Arc<dyn Claims> = match &joining {
+            Some(joining) => joining.claims(),
+            None => Alone::new(store.clone(), id.clone()),
+        };
+        let proxies = config.trusted_proxies.clone();
+        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), claims, me, bounds, proxies);
+        let fetching = joining.as_ref().map(|j| j.fetching(config, &streams)).transpose()?;
+        let takes = Takes {
+            publishers: config.role != Role::Edge,
+            viewers: config.role != Role::Origin || config.origin_serves_viewers,
+        };
+        let door = Arc::new(Door::new(streams.clone(), fetching.as_ref().map(|f| f.fetch()), takes));
 
         let known = apps.clone();
         let rtmp = sluice_rtmp::Server::new(
@@ -114,18 +207,33 @@ impl Node {
             door.clone(),
         );
 
-        let of = streams.clone();
-        let hls = sluice_package::Service::new(door, Arc::new(move |key| hls_settings(&of, key)));
-        let status =
-            Arc::new(Status { streams: streams.clone(), apps, rtmp: rtmp.stats(), http: Default::default() });
+        let (of, from_owner) = (streams.clone(), fetching.as_ref().map(|f| f.packaging()));
+        let mut hls = sluice_package::Service::new(
+            door,
+            Arc::new(move |key| {
+                let own = of.hls(key).map(|hls| packaging::settings(&hls));
+                own.or_else(|| from_owner.as_ref().and_then(|f| f(key))).unwrap_or_default()
+            }),
+        );
+        if let Some(fetching) = &fetching {
+            hls = hls.with_elsewhere(fetching.files());
+        }
+        let hls = Arc::new(hls);
+        let status = Arc::new(Status {
+            streams: streams.clone(),
+            apps: apps.clone(),
+            rtmp: rtmp.stats(),
+            http: Default::default(),
+        });
+        let view = joining.as_ref().zip(fetching.as_ref()).map(|(j, f)| j.view(f));
         let api = ApiState::new(
             store.clone(),
             hub,
             status.clone(),
-            None,
+            view,
             ApiSettings {
                 node_id: id,
-                advertise_host: config.advertise_host.clone(),
+                advertise_host: if config.in_cluster() { Some(host) } else { config.advertise_host.clone() },
                 rtmp_port,
                 trusted_proxies: config.trusted_proxies.clone(),
                 data_dir: config.data_dir.clone(),
@@ -134,17 +242,33 @@ impl Node {
             },
             admin_token.clone(),
         );
-        let router = sluice_api::router(api);
-        let dispatch = Dispatch::new(Hls(hls), router, config.http_request_timeout);
+        let router = sluice_api::router(api.clone());
+        let dispatch = Dispatch::new(Hls(hls.clone()), router.clone(), config.http_request_timeout);
         let http = Server::new(Limits::from(config), dispatch);
         let _ = status.http.set(http.clone());
-        Ok(Node { streams, http, rtmp, identity, admin_token, new_token })
+        let join = joining.zip(fetching).map(|(joining, fetching)| Join {
+            joining,
+            fetching,
+            hls,
+            router,
+            api,
+            replica,
+        });
+        Ok(Node { streams, http, rtmp, identity, admin_token, new_token, apps, join })
     }
 
-    async fn run(self, config: &Config) -> Result<(), Failure> {
+    async fn run(mut self, config: &Config) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
+        let cluster_port = match &self.join {
+            Some(_) => listen::tcp("cluster_addr", &config.cluster_addr)?,
+            None => Vec::new(),
+        };
         self.listen(config)?;
+        let join = self.join.take().map(|join| join.start(self.streams.clone(), cluster_port));
+        let cluster = join.transpose()?;
         let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
+        let streams = self.streams.clone();
+        tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
         if let Some(identity) = &self.identity {
             tokio::spawn(identity.clone().follow());
         }
@@ -156,7 +280,7 @@ impl Node {
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping: streams and connections are given a clean end");
         let drained = tokio::select! {
-            left = self.drain(config.shutdown_timeout) => left,
+            left = self.drain(config.shutdown_timeout, cluster.as_ref()) => left,
             name = signals.next() => {
                 tracing::warn!(signal = name, "stopping at once");
                 return Err(Failure::new(Exit::Failure, "stopped at once, as the second signal asked"));
@@ -205,7 +329,7 @@ impl Node {
     }
 
     /// Gives everybody a clean end; how many connections had to be cut after `within`.
-    async fn drain(&self, within: Duration) -> u64 {
+    async fn drain(&self, within: Duration, cluster: Option<&Cluster>) -> u64 {
         let end = Instant::now() + within;
         let left = || end.saturating_duration_since(Instant::now());
         self.streams.stop();
@@ -216,6 +340,9 @@ impl Node {
         }
         let mut cut = self.rtmp.drain(left()).await;
         lifecycle::settle(&self.streams).await;
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
+        }
         if had_streams {
             tokio::time::sleep(FAREWELL.min(left())).await;
         }
@@ -246,7 +373,7 @@ impl Signals {
 }
 
 /// The packager behind `/{app}/streams/…`.
-struct Hls(sluice_package::Service);
+struct Hls(Arc<sluice_package::Service>);
 
 impl Playback for Hls {
     async fn handle(&self, head: &Parts, peer: SocketAddr) -> Response<Bytes> {
@@ -265,15 +392,23 @@ struct Status {
 #[async_trait::async_trait]
 impl NodeStatus for Status {
     fn ready(&self) -> Result<(), String> {
-        match (self.http.get(), self.streams.accepts()) {
+        match (self.http.get(), self.streams.is_stopping()) {
             (None, _) => Err("the node is starting".into()),
-            (_, false) => Err("the node is stopping".into()),
+            (_, true) => Err("the node is stopping".into()),
             _ => Ok(()),
         }
     }
 
     fn accepts(&self) -> Result<(), String> {
-        self.ready()
+        self.streams.open().map_err(|refusal| refusal.to_string())
+    }
+
+    fn draining(&self) -> bool {
+        *self.streams.draining().borrow()
+    }
+
+    fn set_draining(&self, draining: bool) {
+        self.streams.drain(draining);
     }
 
     fn traffic(&self) -> sluice_api::Traffic {
@@ -298,22 +433,6 @@ impl NodeStatus for Status {
         if let Err(error) = self.apps.refresh().await {
             tracing::warn!(%error, "the changed apps cannot be read: the change holds from the next start on");
         }
-    }
-}
-
-fn hls_settings(streams: &Streams, key: &StreamKey) -> HlsSettings {
-    let Some(hls) = streams.hls(key) else { return HlsSettings::default() };
-    HlsSettings {
-        list_size: hls.list_size as usize,
-        segment_type: match hls.segment_type {
-            sluice_store::SegmentType::Fmp4 => SegmentType::Fmp4,
-            sluice_store::SegmentType::MpegTs => SegmentType::MpegTs,
-        },
-        low_latency: hls.low_latency,
-        playlist_type: match hls.playlist {
-            sluice_store::Playlist::Live => PlaylistType::Sliding,
-            sluice_store::Playlist::Event => PlaylistType::Event,
-        },
     }
 }
 

@@ -205,24 +205,26 @@ impl Core {
 
     /// All streams that somebody owns or carries, by name.
     pub fn streams(&self) -> Vec<StreamView> {
-        let mut streams: Vec<_> = self
-            .streams
-            .iter()
-            .map(|(key, entry)| StreamView {
-                key: key.clone(),
-                owner: entry.owner().and_then(|(_, id)| {
-                    let owned = self.nodes.get(id)?.owned.get(key)?;
-                    Some((id.clone(), owned.clone()))
-                }),
-                carriers: entry
-                    .carriers
-                    .iter()
-                    .filter_map(|id| Some((id.clone(), self.nodes.get(id)?.carried.get(key)?.clone())))
-                    .collect(),
-            })
-            .collect();
+        let mut streams: Vec<_> = self.streams.iter().map(|(key, entry)| self.stream_view(key, entry)).collect();
         streams.sort_by(|a, b| a.key.cmp(&b.key));
         streams
+    }
+
+    /// One of them.
+    pub fn stream(&self, key: &StreamKey) -> Option<StreamView> {
+        let entry = self.streams.get(key)?;
+        Some(self.stream_view(key, entry)).filter(|s| s.owner.is_some() || !s.carriers.is_empty())
+    }
+
+    fn stream_view(&self, key: &StreamKey, entry: &Entry) -> StreamView {
+        let owner = entry.owner().and_then(|(_, id)| {
+            let owned = self.nodes.get(id)?.owned.get(key)?;
+            Some((id.clone(), owned.clone()))
+        });
+        let carriers = entry.carriers.iter();
+        let carriers =
+            carriers.filter_map(|id| Some((id.clone(), self.nodes.get(id)?.carried.get(key)?.clone())));
+        StreamView { key: key.clone(), owner, carriers: carriers.collect() }
     }
 
     /// The viewers of a stream on all nodes.

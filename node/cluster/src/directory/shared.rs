@@ -175,6 +175,11 @@ impl Directory {
         self.with(|core, _| core.streams())
     }
 
+    /// See [`Core::stream`].
+    pub fn stream(&self, key: &StreamKey) -> Option<StreamView> {
+        self.with(|core, _| core.stream(key))
+    }
+
     /// See [`Core::viewers`].
     pub fn viewers(&self, key: &StreamKey) -> Viewers {
         self.with(|core, _| core.viewers(key))

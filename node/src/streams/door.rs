@@ -1,0 +1,112 @@
+//! [`Ingress`] and [`Egress`] over the streams of a node.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use sluice_media::session::{Egress, Ingress, Play, Protocol, Refusal, Request};
+use sluice_media::stats::ViewerGuard;
+use sluice_media::{Publisher, Stream, StreamKey};
+
+use super::Streams;
+
+/// Where viewers get streams that this node does not have.
+#[async_trait]
+pub trait Fetch: Send + Sync + 'static {
+    /// The stream, once there is something to read.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLive`], or why it cannot be had now.
+    async fn fetch(&self, key: &StreamKey) -> Result<Arc<Stream>, Refusal>;
+
+    /// A place where this stream can be played, for viewers whom this node does not serve.
+    fn played_at(&self, key: &StreamKey) -> String;
+
+    /// A place where it can be published, for publishers whom this node does not take.
+    fn published_at(&self, key: &StreamKey) -> String;
+}
+
+/// Lets publishers and viewers in.
+#[derive(Clone)]
+pub struct Door {
+    streams: Arc<Streams>,
+    elsewhere: Option<Arc<dyn Fetch>>,
+    takes: Takes,
+}
+
+/// Whom a node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// Publishers.
+    pub publishers: bool,
+    /// Viewers.
+    pub viewers: bool,
+}
+
+impl Door {
+    /// `elsewhere` has the other nodes' streams.
+    pub fn new(streams: Arc<Streams>, elsewhere: Option<Arc<dyn Fetch>>, takes: Takes) -> Self {
+        Door { streams, elsewhere, takes }
+    }
+
+    async fn admit(&self, request: Request) -> Result<Publisher, Refusal> {
+        if let (false, Some(elsewhere)) = (self.takes.publishers, &self.elsewhere) {
+            return Err(Refusal::Edge(elsewhere.published_at(&request.key)));
+        }
+        let streams = self.streams.clone();
+        // In a task of its own: a client that goes away half-way leaves no record that is live for ever.
+        let admitted = tokio::spawn(async move { streams.admit(request).await }).await;
+        admitted.unwrap_or_else(|e| Err(Refusal::Unavailable(format!("internal error: {e}"))))
+    }
+}
+
+#[async_trait]
+impl Ingress for Door {
+    async fn publish(&self, request: Request) -> Result<Publisher, Refusal> {
+        let key = request.key.clone();
+        let peer = request.peer;
+        let result = self.admit(request).await;
+        match &result {
+            Ok(_) => tracing::info!(stream = %key, %peer, "publishing"),
+            Err(reason) => {
+                tracing::warn!(stream = %key, %peer, %reason, "publisher refused");
+                let index = Refusal::REASONS.iter().position(|r| *r == reason.reason());
+                if let Some(counter) = index.and_then(|i| self.streams.refused.get(i)) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Egress for Door {
+    async fn play(&self, request: Request) -> Result<Play, Refusal> {
+        let streams = &self.streams;
+        streams.open()?;
+        let key = &request.key;
+        let app = streams.apps.get(&key.app).ok_or_else(|| Refusal::UnknownApp(key.app.to_string()))?;
+        match request.protocol {
+            Protocol::Rtmp if !app.settings.rtmp_playback_enabled => {
+                return Err(Refusal::Disabled("playback over RTMP (rtmpPlaybackEnabled)"));
+            }
+            Protocol::Hls if !app.settings.hls_muxing_enabled => {
+                return Err(Refusal::Disabled("HLS (hlsMuxingEnabled)"));
+            }
+            Protocol::Rtmp | Protocol::Hls => {}
+        }
+        if let (false, Some(elsewhere)) = (self.takes.viewers, &self.elsewhere) {
+            return Err(Refusal::NoViewers(elsewhere.played_at(key)));
+        }
+        let stream = match (streams.hub.get(key), &self.elsewhere) {
+            // A relayed stream is asked for again each time, so that it is not let go of just now.
+            (Some(stream), _) if !stream.is_relayed() => stream,
+            (_, Some(elsewhere)) => elsewhere.fetch(key).await?,
+            (Some(stream), None) => stream,
+            (None, None) => return Err(Refusal::NotLive(key.clone())),
+        };
+        let viewer = ViewerGuard::new(stream.stats().clone(), request.protocol);
+        Ok(Play { stream, viewer })
+    }
+}
