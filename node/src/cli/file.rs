@@ -13,6 +13,9 @@ use crate::exit::{Exit, Failure};
 /// A configuration file larger than this is none.
 const MAX_SIZE: u64 = 1 << 20;
 
+/// What editors of another system put before a text. TOML's parsers take it away.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Who may do what with a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rights {
@@ -146,12 +149,24 @@ impl ConfigFile {
 
     /// True when there is something to write.
     pub(super) fn is_changed(&self) -> bool {
-        self.document.to_string() != self.before
+        self.text() != self.before
+    }
+
+    /// What it would be, with the line ends that it has had.
+    fn text(&self) -> String {
+        let mut text = self.document.to_string();
+        if self.before.contains("\r\n") {
+            text = text.replace('\n', "\r\n");
+        }
+        if self.before.starts_with(BYTE_ORDER_MARK) {
+            text.insert(0, BYTE_ORDER_MARK);
+        }
+        text
     }
 
     /// Writes what it would be beside it; nothing has changed before that is put in place.
     pub(super) fn stage(&self) -> Result<Staged, Failure> {
-        Staged::write(&self.path, self.document.to_string().as_bytes(), self.rights)
+        Staged::write(&self.path, self.text().as_bytes(), self.rights)
     }
 }
 
@@ -256,6 +271,18 @@ mod tests {
             assert_eq!(after, format!("{before}log = \"warn\"\nrole = \"edge\"\n"));
         }
         assert_eq!(changed("# open", |file| file.set("log", "warn")), "# open\nlog = \"warn\"\n");
+    }
+
+    #[test]
+    fn line_ends_stay() {
+        let before = "\u{feff}# x\r\nlog = \"info\" # c\r\n\r\na = 1\r\n";
+        assert_eq!(changed(before, |_| {}), before);
+        let after = changed(before, |file| {
+            file.set("log", "warn");
+            file.set("b", "2");
+            file.remove("a");
+        });
+        assert_eq!(after, "\u{feff}# x\r\nlog = \"warn\" # c\r\n\r\nb = \"2\"\r\n");
     }
 
     #[test]

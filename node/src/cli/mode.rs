@@ -186,22 +186,19 @@ fn plan(
             plan.say.push(format!("cluster by the MongoDB at {}", hosts(&uri)));
         }
         Request::Multicast { group } => {
-            without_database(&mut plan);
-            plan.set("cluster_mode", "multicast");
+            without_database(&mut plan, "multicast");
             if let Some(group) = group {
                 plan.set("multicast_group", group);
             }
             plan.say.push("cluster by multicast, without a database".into());
         }
         Request::Static { members } => {
-            without_database(&mut plan);
-            plan.set("cluster_mode", "static");
+            without_database(&mut plan, "static");
             plan.set("static_members", members);
             plan.say.push("cluster of the listed members, without a database".into());
         }
         Request::Standalone => {
-            without_database(&mut plan);
-            plan.set("cluster_mode", "standalone");
+            without_database(&mut plan, "standalone");
             plan.say.push("standalone, with the embedded database; what is in a MongoDB stays there".into());
             if in_file("role").as_deref() == Some("edge") && !flags.contains_key("role") {
                 plan.set("role", "both");
@@ -222,7 +219,8 @@ fn plan(
     Ok(plan)
 }
 
-fn without_database(plan: &mut Plan) {
+fn without_database(plan: &mut Plan, mode: &str) {
+    plan.set("cluster_mode", mode);
     plan.remove(CREDENTIALS);
     plan.remove(&["store_file"]);
     plan.set("store", "sqlite");
