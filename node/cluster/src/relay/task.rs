@@ -36,6 +36,26 @@ pub(super) struct Task {
     stopping: watch::Receiver<bool>,
     changed: watch::Receiver<u64>,
     last_error: Option<RelayError>,
+    /// What those are told who still wait for the stream when the task is over.
+    why: Option<FetchError>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let (relays, entry) = (&self.relays, &self.entry);
+        let mirror = self.mirror.take();
+        relays.remove_if(entry, || {
+            if let Some(mirror) = mirror {
+                mirror.finish();
+            }
+            true
+        });
+        if entry.shown().source.is_some() {
+            relays.sources.carrying(&entry.key, None);
+        }
+        let why = self.why.take().unwrap_or_else(|| FetchError::Stopping { key: entry.key.clone() });
+        entry.state.send_replace(State::Over(why));
+    }
 }
 
 /// Why a task is over.
@@ -75,6 +95,7 @@ impl Task {
             stopping,
             changed,
             last_error: None,
+            why: None,
         }
     }
 
@@ -107,16 +128,7 @@ impl Task {
             }
             Over::Failed(error) => error,
         };
-        relays.remove_if(&self.entry, || {
-            if let Some(mirror) = self.mirror.take() {
-                mirror.finish();
-            }
-            true
-        });
-        if self.entry.shown().source.is_some() {
-            relays.sources.carrying(&key, None);
-        }
-        self.entry.state.send_replace(State::Over(why));
+        self.why = Some(why);
     }
 
     /// Ends the stream unless somebody reads it, or has just asked for it.
