@@ -572,13 +572,13 @@ async fn random_run(seed: u64) {
     for i in 0..random.random_range(2..5) {
         nodes.push(Node::start(&net, &format!("n{i}")).await);
     }
-    let count = nodes.len();
+    let (count, mut epoch) = (nodes.len(), 0);
     for step in 0..random.random_range(20..120u32) {
         let i = random.random_range(0..count);
         let id = format!("s{}", random.random_range(0..6));
         let app = ["a", "b"][random.random_range(0..2)];
         let r = nodes[i].replica.clone();
-        match random.random_range(0..16) {
+        match random.random_range(0..18) {
             0 => drop(r.create_app(app, AppSettings::default()).await.unwrap()),
             1..4 => match r.create_broadcast(app, named(&id)).await {
                 Ok(()) | Err(StoreError::Exists(_)) => {}
@@ -614,6 +614,16 @@ async fn random_run(seed: u64) {
                 net.cut(&nodes[i].name, &nodes[other].name);
             }
             14 => net.heal(),
+            15 => {
+                epoch += 1;
+                let known = BroadcastUpdate::default();
+                let begin = BeginLive { stream_id: id, node: nodes[i].name.clone(), epoch, now: NOW, known };
+                r.begin_live(app, begin).await.unwrap();
+            }
+            16 => {
+                let last = BroadcastUpdate { duration: Some(step.into()), ..BroadcastUpdate::default() };
+                r.end_live(app, &id, epoch, NOW + i64::from(step), last).await.unwrap();
+            }
             _ => {
                 nodes[i].stop().await;
                 nodes[i].restart(step + 2).await;
@@ -622,6 +632,9 @@ async fn random_run(seed: u64) {
         if random.random_range(0..4) == 0 {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
         }
+    }
+    for node in &nodes {
+        node.replica.recover(&node.name, NOW + 1000).await.unwrap();
     }
     net.heal();
     net.loss.store(0, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 //! - `POST /v1/replica/push`: records that have changed. The answer has those that the asked node knows more about, and says
 //!   which it did not take.
 //! - `POST /v1/replica/pull`: first the hashes of all parts of the records, answered with the parts that differ; then, page by
-//!   page, names and hashes of what the asking node has of these parts, answered with the records that it lacks or has otherwise.
+//!   page, names and hashes of what the asking node has of these parts, answered with the records that it lacks or has otherwise,
+//!   and with the names of those that the asked node lacks. The asking node pushes these, so one pull serves both.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,8 +23,11 @@ pub const PULL: &str = "/v1/replica/pull";
 /// Bytes of a body, at most.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Bytes of the records in a body; the rest is for what is around them.
-const PAGE: usize = BODY_LIMIT - 16 * 1024;
+/// Bytes of the records in a body; the rest is for what is beside them.
+const PAGE: usize = BODY_LIMIT - 256 * 1024;
+
+/// Names that an answer says are lacking, at most; the next comparison finds the others.
+const LACKS: usize = 512;
 
 /// Names that a request for records tells at most: with the longest of names they fit into a body.
 const HAVE: usize = 2048;
@@ -106,6 +110,20 @@ pub struct Page {
     /// Up to which name this answer goes; nothing when it goes to the end of what was asked.
     #[serde(default)]
     pub next: Option<String>,
+    /// What the asking node has and the asked one lacks, up to there; not all of it when it is much.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+}
+
+/// An answer to [`Ask::Records`], as far as it can be read.
+#[derive(Debug)]
+pub struct ReadPage {
+    /// The records, and what is wrong with others.
+    pub records: Vec<Result<Told, Refused>>,
+    /// As in [`Page`].
+    pub next: Option<String>,
+    /// As in [`Page`].
+    pub lacks: Vec<String>,
 }
 
 /// Why a body cannot be used at all.
@@ -191,18 +209,22 @@ pub fn read_parts(body: &[u8]) -> Result<Parts, BadBody> {
     read(body)
 }
 
-/// Reads the answer to [`Ask::Records`]: the records, and the name up to which it goes.
+/// Reads the answer to [`Ask::Records`].
 ///
 /// # Errors
 /// When nothing of it can be read.
-pub fn read_page(body: &[u8]) -> Result<(Vec<Result<Told, Refused>>, Option<String>), BadBody> {
+pub fn read_page(body: &[u8]) -> Result<ReadPage, BadBody> {
     #[derive(Deserialize)]
     struct Lenient {
         records: Vec<Value>,
+        #[serde(default)]
         next: Option<String>,
+        #[serde(default)]
+        lacks: Vec<String>,
     }
-    let Lenient { records, next } = read(body)?;
-    Ok((records.into_iter().map(told).collect(), next))
+    let Lenient { records, next, mut lacks } = read(body)?;
+    lacks.truncate(LACKS);
+    Ok(ReadPage { records: records.into_iter().map(told).collect(), next, lacks })
 }
 
 /// A body that has these records.
@@ -283,6 +305,13 @@ pub(super) fn wanted(
     (names, end)
 }
 
+/// Which of the names that somebody has, up to `end`, are not here.
+pub(super) fn lacking(index: &Index, have: &[(String, u64)], end: Option<&str>) -> Vec<String> {
+    let names = have.iter().map(|(name, _)| name);
+    let lacking = names.filter(|name| end.is_none_or(|end| name.as_str() <= end) && !index.has(name));
+    lacking.take(LACKS).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -296,6 +325,12 @@ mod tests {
         let mut r = Record::new(name.parse().expect("a name"));
         r.create(vec![("hlsTime".into(), Some("4".into()))], &Clock::new(NodeId::new("n"), BootId(1)));
         r
+    }
+
+    fn told_of(bytes: usize) -> Told {
+        let mut large = record("app/large");
+        large.fields.values_mut().for_each(|f| f.value = "x".repeat(bytes).into());
+        Told { record: large, age: Some(u64::MAX) }
     }
 
     #[test]
@@ -340,9 +375,7 @@ mod tests {
     #[test]
     fn a_page_is_never_too_large() {
         let mut filling = Filling::default();
-        let mut large = record("app/large");
-        large.fields.values_mut().for_each(|f| f.value = "x".repeat(RECORD_LIMIT - 400).into());
-        let told = Told { record: large, age: Some(u64::MAX) };
+        let told = told_of(RECORD_LIMIT - 400);
         let bytes = told.record.to_text().expect("not too large").len();
         let mut taken = 0;
         while filling.take(told.clone(), bytes).is_ok() {
@@ -356,8 +389,11 @@ mod tests {
         while filling.take(told.clone(), bytes).is_ok() {}
         let records = filling.into_records();
         assert_eq!(records.len(), RECORDS);
-        let page = Page { records, next: Some("x".repeat(NAME)) };
-        assert_eq!(read_page(&to_body(&page)).expect("its own").0.len(), RECORDS);
+        let page = Page { records, next: Some("x".repeat(NAME)), lacks: vec!["x".repeat(NAME); LACKS] };
+        assert_eq!(read_page(&to_body(&page)).expect("its own").records.len(), RECORDS);
+        let large = Page { records: vec![told_of(RECORD_LIMIT - 400)], ..page };
+        let read = read_page(&to_body(&large)).expect("its own");
+        assert_eq!((read.records.len(), read.lacks.len()), (1, LACKS));
     }
 
     /// Two nodes compare with bounded messages until one has all that the other has.
@@ -397,6 +433,17 @@ mod tests {
         assert_eq!(pulled(&mut a, &b), 1);
         b.set("broadcast/a/7", Some(1234));
         assert_eq!((pulled(&mut a, &b), a.hashes()), (2, b.hashes()));
+    }
+
+    #[test]
+    fn what_is_lacking_is_said_and_bounded() {
+        let mut index = Index::new();
+        index.set("app/b", Some(7));
+        let have: Vec<_> =
+            ["app/a", "app/b", "app/c", "app/d"].iter().map(|n| ((*n).to_owned(), 1)).collect();
+        assert_eq!(lacking(&index, &have, None), ["app/a", "app/c", "app/d"]);
+        assert_eq!(lacking(&index, &have, Some("app/c")), ["app/a", "app/c"]);
+        assert_eq!(lacking(&index, &vec![("app/e".to_owned(), 1); HAVE], None).len(), LACKS);
     }
 
     proptest! {

@@ -33,6 +33,11 @@ impl Index {
         Index { buckets: vec![Bucket::default(); BUCKETS] }
     }
 
+    /// Whether something is known of a record.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.buckets[usize::from(bucket_of(name))].records.contains_key(name)
+    }
+
     /// How many records there are, deleted ones included.
     pub(super) fn len(&self) -> usize {
         self.buckets.iter().map(|b| b.records.len()).sum()

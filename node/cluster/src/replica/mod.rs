@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use sluice_store::{Result, Sqlite};
+use sluice_store::{Result, Sqlite, Status};
 use tokio::sync::{Notify, watch};
 
 pub use name::{BadName, Name};
@@ -227,6 +227,23 @@ impl Replica {
         Ok(())
     }
 
+    /// Notes what became of broadcasts that have ended.
+    async fn share_outcomes(&self) -> Result<()> {
+        let mut after = Some((String::new(), String::new()));
+        while let Some((app, id)) = after {
+            after = self
+                .transact("note what has ended", move |ledger, t| {
+                    let page = t.broadcasts_after((&app, &id), BATCH)?;
+                    for (app, b) in page.iter().filter(|(_, b)| b.status == Status::Finished) {
+                        ledger.ended(ledger::broadcast_name(app, &b.stream_id), b)?;
+                    }
+                    Ok(page.last().map(|(app, b)| (app.clone(), b.stream_id.clone())))
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Takes what another node has told, in transactions of bounded size. Runs on when the caller goes away: what is stored
     /// is also told to the hooks.
     async fn apply(self: &Arc<Self>, told: Vec<std::result::Result<Told, Refused>>) -> Result<Applied> {
@@ -320,7 +337,8 @@ impl Replica {
         let asked = names.last().cloned();
         let (records, last) = self.tell(names).await?;
         let next = if last == asked { end } else { last };
-        Ok(Page { records, next })
+        let lacks = exchange::lacking(&self.core.index(), have, next.as_deref());
+        Ok(Page { records, next, lacks })
     }
 
     fn ask_parts(&self) -> Ask {

@@ -165,7 +165,11 @@ impl Store for Replica {
     }
 
     async fn recover(&self, node: &str, now: i64) -> Result<Recovered> {
-        self.inner.recover(node, now).await
+        let recovered = self.inner.recover(node, now).await?;
+        if recovered.finished > 0 {
+            self.share_outcomes().await?;
+        }
+        Ok(recovered)
     }
 
     async fn claim_stream(&self, app: &str, id: &str, node: &str, now: i64, known: Claim) -> Result<Claim> {

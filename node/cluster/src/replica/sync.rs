@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Replica;
 use super::exchange::{
-    Ask, BadBody, PULL, PUSH, ask_records, push_body, read_page, read_parts, read_pushed, to_body,
+    Ask, BadBody, PULL, PUSH, ReadPage, ask_records, push_body, read_page, read_parts, read_pushed, to_body,
 };
 use crate::member::NodeId;
 use crate::port::PortError;
@@ -158,7 +158,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Asks one node for all that it knows more about.
+    /// Asks one node for all that it knows more about, and notes what it is to be told: what it lacks or knows less about. (It
+    /// may not know of this node yet, and so not ask.)
     async fn pull_from(self: &Arc<Self>, peers: &dyn Peers, lane: &Lane) -> Result<usize, Failed> {
         let body = self.request(peers, &lane.addr, PULL, to_body(&self.ask_parts())).await?;
         let parts = read_parts(&body)?.parts;
@@ -167,8 +168,14 @@ impl Replica {
             let ask = ask_records(&self.core.index(), &parts, after.as_deref());
             let body = self.request(peers, &lane.addr, PULL, to_body(&ask)).await?;
             let Ask::Records { until, .. } = ask else { break };
-            let (records, next) = read_page(&body)?;
-            news += self.apply(records).await?.news;
+            let ReadPage { records, next, lacks } = read_page(&body)?;
+            let applied = self.apply(records).await?;
+            news += applied.news;
+            let newer = applied.newer.iter().map(|told| told.record.name.to_text());
+            let tell: BTreeSet<String> = newer.chain(lacks).collect();
+            if !tell.is_empty() {
+                lane.push(&tell);
+            }
             let next = next.or(until);
             if next.is_none() {
                 break;
