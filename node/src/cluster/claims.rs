@@ -117,8 +117,9 @@ impl ClusterClaims {
         let nothing = Claim::default();
         let own = self.store.claim_stream(&key.app, &key.id, node, unix_ms(), nothing).await;
         let own = own.map_err(away_for_all)?;
+        // The lease must be above it, also when this was the first claim ever.
+        view.known = view.known.max(own.epoch);
         if own.epoch > EPOCH_STEP {
-            view.known = view.known.max(own.epoch);
             view.told = Some(view.told.unwrap_or_default().max(own.numbers()));
         }
         Ok(())

@@ -166,6 +166,8 @@ async fn forwarded(State(api): State<axum::Router>, request: Request) -> Respons
         return StatusCode::BAD_REQUEST.into_response();
     };
     parts.uri = uri;
+    // What the router in front has noted, such as its own path parameters, is not meant for the one behind it.
+    parts.extensions = http::Extensions::new();
     parts.extensions.insert(Forwarded);
     // The REST interface looks for a peer; this one is a node, whose address says nothing.
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
