@@ -429,6 +429,10 @@ impl NodeStatus for Status {
         self.streams.refused()
     }
 
+    fn app(&self, name: &str) -> Option<sluice_store::App> {
+        self.apps.get(name).map(|app| app.as_ref().clone())
+    }
+
     async fn apps_changed(&self) {
         if let Err(error) = self.apps.refresh().await {
             tracing::warn!(%error, "the changed apps cannot be read: the change holds from the next start on");

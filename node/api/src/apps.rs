@@ -101,8 +101,14 @@ pub(crate) async fn delete(
     Query(query): Query<DeleteQuery>,
     forwarded: Option<Extension<Forwarded>>,
 ) -> Result<Outcome, Failed> {
-    if forwarded.is_none() && !state.store.delete_app(&name, query.delete_db).await? {
-        return Ok(Outcome::no(format!("there is no app named {name}")));
+    if forwarded.is_none() {
+        let apps = state.store.apps().await?;
+        if matches!(apps.as_slice(), [only] if only.name == name) {
+            return Ok(Outcome::no(format!("{name} is the only app: make another one before you delete it")));
+        }
+        if !state.store.delete_app(&name, query.delete_db).await? {
+            return Ok(Outcome::no(format!("there is no app named {name}")));
+        }
     }
     state.node.apps_changed().await;
     for stream in state.hub.streams() {

@@ -16,7 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
 use sha2::{Digest, Sha256};
-use sluice_store::{Store, StoreError};
+use sluice_store::{App, Store, StoreError};
 use subtle::ConstantTimeEq;
 
 use crate::client::ClientAddr;
@@ -141,7 +141,7 @@ fn may_manage(state: &ApiState, request: &Request) -> Result<(), &'static str> {
 /// Lets calls to an app through: there has to be such an app, and it has to allow the client.
 pub(crate) async fn app(State(state): State<Arc<ApiState>>, mut request: Request, next: Next) -> Response {
     let name = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
-    let app = match state.store.app(&name).await {
+    let app = match find_app(&state, &name).await {
         Ok(Some(app)) => app,
         Ok(None) => return Failed::not_found(format!("there is no app named {name}")).into_response(),
         Err(e) => return Failed::from(e).into_response(),
@@ -158,6 +158,19 @@ pub(crate) async fn app(State(state): State<Arc<ApiState>>, mut request: Request
     }
     request.extensions_mut().insert(app);
     next.run(request).await
+}
+
+/// An app, from memory while the store is away: what needs no store can be done then, such as stopping a stream.
+async fn find_app(state: &ApiState, name: &str) -> Result<Option<App>, StoreError> {
+    if state.store_is_away()
+        && let Some(app) = state.node.app(name)
+    {
+        return Ok(Some(app));
+    }
+    match state.store.app(name).await {
+        Err(e) if e.is_away() => state.node.app(name).map(Some).ok_or(e),
+        answer => answer,
+    }
 }
 
 /// The host that a request was sent to, with the port when it has one.

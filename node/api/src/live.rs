@@ -241,17 +241,25 @@ pub(crate) async fn list(
     Ok(reply::json(StatusCode::OK, &all.values().collect::<Vec<_>>()))
 }
 
+/// The stored records; none while the store is away: what is live is shown all the same.
 async fn records(
     state: &ApiState,
     keys: impl Iterator<Item = StreamKey>,
 ) -> Result<HashMap<StreamKey, Broadcast>, Failed> {
+    if state.store_is_away() {
+        return Ok(HashMap::new());
+    }
     let mut ids: HashMap<Arc<str>, Vec<String>> = HashMap::new();
     for StreamKey { app, id } in keys {
         ids.entry(app).or_default().push(id.to_string());
     }
     let mut records = HashMap::new();
     for (app, ids) in ids {
-        for b in state.store.broadcasts(&app, &ids).await? {
+        let found = match state.store.broadcasts(&app, &ids).await {
+            Err(e) if e.is_away() => return Ok(HashMap::new()),
+            answer => answer?,
+        };
+        for b in found {
             records.insert(StreamKey::new(app.clone(), b.stream_id.as_str()), b);
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use sluice_media::Hub;
-use sluice_store::{AppSettings, Store};
+use sluice_store::{App, AppSettings, Store};
 
 use crate::auth::AdminToken;
 use crate::cluster::ClusterView;
@@ -71,6 +71,9 @@ pub trait NodeStatus: Send + Sync + 'static {
 
     /// Publishers refused since the start, by reason. The names are few and fixed.
     fn refusals(&self) -> Vec<(&'static str, u64)>;
+
+    /// An app as the node remembers it, for when the store cannot be asked.
+    fn app(&self, name: &str) -> Option<App>;
 
     /// An app was made, or its settings changed: what the node remembers of it has to be read again.
     async fn apps_changed(&self);
@@ -141,6 +144,11 @@ impl ApiState {
             }
         });
         state
+    }
+
+    /// Whether it is known that the store does not answer, so that asking it would only take time.
+    pub(crate) fn store_is_away(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|c| c.health().store_away.is_some())
     }
 
     pub(crate) fn now(&self) -> i64 {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sluice_media::{
     AudioConfig, Frame, Hub, Origin, StreamKey, StreamSettings, Timestamp, TrackConfig, VideoConfig,
 };
-use sluice_store::{AppSettings, BeginLive, BroadcastUpdate, Sqlite, Store};
+use sluice_store::{App, AppSettings, BeginLive, BroadcastUpdate, Sqlite, Store};
 use tower::ServiceExt;
 
 use crate::cluster::ClusterView;
@@ -61,6 +61,11 @@ impl NodeStatus for Node {
 
     fn refusals(&self) -> Vec<(&'static str, u64)> {
         vec![("unknown_app", 3)]
+    }
+
+    fn app(&self, name: &str) -> Option<App> {
+        let settings = AppSettings::default();
+        (name == "LiveApp").then(|| App { name: name.into(), settings, version: 1 })
     }
 
     async fn apps_changed(&self) {
@@ -460,7 +465,9 @@ async fn a_deleted_app_ends_its_streams() {
     assert_eq!(f.get("/LiveApp/rest/v2/broadcasts/count").await.status, 404);
     assert_eq!(f.node.changes.load(Relaxed), 1);
     let again = f.call("DELETE", "/rest/v2/applications/LiveApp", Value::Null).await.ok();
-    assert_eq!(again["success"], false);
+    assert_eq!(again["message"], "there is no app named LiveApp");
+    let last = f.call("DELETE", "/rest/v2/applications/WebRTCAppEE", Value::Null).await.ok();
+    assert!(last["message"].as_str().unwrap().contains("the only app"), "{last}");
 }
 
 #[tokio::test]

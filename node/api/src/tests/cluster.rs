@@ -373,6 +373,28 @@ async fn the_store_away_is_told_and_cuts_nothing() {
 }
 
 #[tokio::test]
+async fn what_needs_no_store_is_done_without_it() {
+    let (f, cluster) = fixture(vec![place("far", Some("n2"), 3, &[])]).await;
+    let publisher = f.publish("cam1").await;
+    f.store.close().await;
+    cluster.away.store(true, Relaxed);
+    let live = f.get("/rest/v2/live-streams").await.ok();
+    assert_eq!((&live[0]["streamId"], &live[1]["node"]), (&json!("cam1"), &json!("n2")));
+    let count = f.get("/LiveApp/rest/v2/broadcasts/active-live-stream-count").await.ok();
+    assert_eq!(count, json!({"number": 2}));
+    let one = f.get("/LiveApp/rest/v2/broadcasts/far/broadcast-statistics").await.ok();
+    assert_eq!(one["totalHLSWatchersCount"], 3);
+    let stop = f.call("POST", "/LiveApp/rest/v2/broadcasts/cam1/stop", Value::Null).await.ok();
+    assert_eq!(stop["success"], true);
+    publisher.stop_requested().await;
+    assert_eq!(f.get("/LiveApp/rest/v2/broadcasts/cam1").await.status, 503, "its record is needed");
+    assert_eq!(
+        f.send("GET", "/LiveApp/rest/v2/broadcasts/count", REMOTE, &[], Body::empty()).await.status,
+        403
+    );
+}
+
+#[tokio::test]
 async fn the_others_are_told_of_a_deleted_app() {
     let (f, cluster) = fixture(vec![]).await;
     cluster.answers("n2", json!({"success": true}));
