@@ -10,10 +10,12 @@
 //! - A new run of a node ends all that its run before had. What an earlier run still says is not listened to.
 
 mod core;
+mod input;
 mod mesh;
 mod output;
 mod past;
 mod shared;
+mod streams;
 
 pub use self::core::{Core, Event, Fenced, Times};
 pub use self::output::{Carrier, Located, MOST_HOPS, MemberView, Source, StreamView, Whereabouts};

@@ -205,7 +205,8 @@ impl Core {
 
     /// All streams that somebody owns or carries, by name.
     pub fn streams(&self) -> Vec<StreamView> {
-        let mut streams: Vec<_> = self.streams.iter().map(|(key, entry)| self.stream_view(key, entry)).collect();
+        let mut streams: Vec<_> =
+            self.streams.iter().map(|(key, entry)| self.stream_view(key, entry)).collect();
         streams.sort_by(|a, b| a.key.cmp(&b.key));
         streams
     }

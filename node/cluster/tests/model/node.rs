@@ -97,6 +97,9 @@ pub(crate) struct Node {
     pub(crate) read_at: BTreeMap<S, u64>,
     pub(crate) recovered: bool,
     pub(crate) store_answers: bool,
+    /// Its record is in the store, for all that is known: nothing is written as live before, or nobody would ever end it
+    /// for a node that died.
+    pub(crate) registered: bool,
     lost: BTreeSet<N>,
     ends: BTreeMap<(S, u64), u64>,
     counter: u64,
@@ -144,6 +147,7 @@ impl Node {
             read_at: BTreeMap::new(),
             recovered: false,
             store_answers: true,
+            registered: false,
             lost: BTreeSet::new(),
             ends: BTreeMap::new(),
             counter: 0,
@@ -460,7 +464,7 @@ impl World {
         };
         self.nodes[n].leases.insert(stream, lease);
         self.write(n, stream);
-        if settled && self.with_store {
+        if settled && self.with_store && self.nodes[n].registered {
             self.ask_store(n, Call::BeginLive { stream, epoch }, Why::Begin(stream, epoch));
         }
         self.take(n, stream, claim.encoder, claim.connection);
@@ -486,13 +490,13 @@ impl World {
 
     fn keep_store(&mut self, n: N) {
         let node = &mut self.nodes[n];
-        if node.seconds % 2 == 1 {
+        if node.seconds % 2 == 1 || !node.registered {
             node.counter += 1;
             let (boot, counter) = (node.boot, node.counter);
             self.ask_store(n, Call::Heartbeat { boot, counter }, Why::Heartbeat);
         }
         let node = &self.nodes[n];
-        if !node.store_answers {
+        if !node.store_answers || !node.registered {
             return;
         }
         if !node.recovered {
@@ -539,6 +543,7 @@ impl World {
             return;
         }
         self.nodes[n].store_answers = reply.is_some();
+        self.nodes[n].registered &= reply.is_some();
         let now = self.clock(n);
         match (why, reply) {
             (Why::Claim(stream, id), reply) => {
@@ -552,6 +557,7 @@ impl World {
                 self.claim_goes_on(n, stream, id, answer);
             }
             (Why::Heartbeat, Some(Reply::Nodes(nodes))) => {
+                self.nodes[n].registered = true;
                 for (other, boot, counter) in nodes {
                     self.nodes[n].core.heard(&name(other), BootId(boot), counter, now);
                 }
@@ -572,6 +578,7 @@ impl World {
                 self.nodes[n].core.know_epoch(&key, current, now);
             }
             (Why::Update | Why::Reserve(_), Some(Reply::NotWritten(gone))) => {
+                self.nodes[n].registered &= gone.is_empty();
                 for (stream, epoch) in gone {
                     if let Some(lease) = self.nodes[n].leases.get_mut(&stream).filter(|l| l.epoch == epoch) {
                         lease.settled = false;

@@ -453,6 +453,8 @@ impl World {
             52..67 if self.with_store => {
                 self.tally.outages += 1;
                 self.store.away = true;
+                // Connections to it break: when it is back, it may have forgotten the nodes.
+                self.nodes.iter_mut().for_each(|n| n.registered = false);
                 if self.rng.random_bool(0.3) {
                     self.tally.emptied += 1;
                     self.store.empty();
