@@ -16,6 +16,7 @@ from cluster import MODES, Cluster
 from network import Lan
 from play import probe, rtmp_packets
 from procs import ROOT, Failed, within
+from watch import Watchers
 
 
 def start(work, given, say):
@@ -95,8 +96,11 @@ def check(cluster, nginx, checks):
     if cluster.lan:
         checks.note("dashboard: not looked at, its requests would not come from this machine's loopback")
     else:
+        # Edges fetch a stream for as long as somebody watches.
+        watchers = Watchers({e.name: e.viewer("cam1") for e in cluster.edges}, every=1.0).start()
         done = subprocess.run(["node", str(page), "--base", cluster.edges[0].url, "--nodes", str(len(cluster.nodes)), "--links",
                                str(len(cluster.edges))], capture_output=True, text=True, timeout=120, check=False)
+        watchers.stop()
         for line in done.stdout.splitlines():
             checks.note(line)
         checks.check("the dashboard shows it in Chromium", done.returncode == 0, done.stderr.strip()[-300:])
