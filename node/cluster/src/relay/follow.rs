@@ -158,6 +158,8 @@ pub(super) struct Shown {
     pub(super) path: Vec<NodeId>,
     pub(super) hls: Bytes,
     pub(super) started: Option<SystemTime>,
+    /// Why the last attempt failed.
+    pub(super) trouble: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -237,8 +239,17 @@ impl Relays {
             // A track that was announced may never send anything: what is there will do.
             Err(_) => match self.hub.get(key) {
                 Some(stream) if stream.newest_stamp().is_some() => Ok(stream),
-                _ => Err(FetchError::Timeout { key: key.clone(), within }),
+                _ => Err(self.too_late(key)),
             },
+        }
+    }
+
+    fn too_late(&self, key: &StreamKey) -> FetchError {
+        let entry = self.streams().get(key).cloned();
+        let trouble = entry.and_then(|e| e.shown().trouble.clone());
+        match trouble {
+            Some(reason) => FetchError::Unreachable { key: key.clone(), reason },
+            None => FetchError::Timeout { key: key.clone(), within: self.settings.ready },
         }
     }
 

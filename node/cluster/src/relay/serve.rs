@@ -198,6 +198,7 @@ impl RelayServer {
             }
             Ok(Ok(open)) => open,
         };
+        listen(&mut decoder)?;
         let (stream, offered) = match self.consider(&open, &peer, counted.others) {
             Ok(found) => found,
             Err(refusal) => {

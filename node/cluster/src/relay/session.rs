@@ -92,18 +92,22 @@ pub(super) enum Change {
 /// Takes what one source says.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Whether a group was begun on the track since the connection was made.
-    begun: Vec<(bool, TrackKind)>,
+    lanes: Vec<Lane>,
+    frames: u64,
     past: Option<Past>,
     /// Tracks that take no more older groups: one did not fit, and what is before it would leave a hole.
     full: u32,
     whole: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TrackKind {
+#[derive(Debug)]
+struct Lane {
     video: bool,
     index: u8,
+    /// Whether a group was told since the connection was made.
+    told: bool,
+    /// A group that was told and begins with its first frame, so that there is never an empty one.
+    begins: Option<GroupHead>,
 }
 
 #[derive(Debug)]
@@ -120,6 +124,11 @@ impl Session {
         self.whole
     }
 
+    /// How many frames came, of live groups.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// Takes a message that came after the answer.
     ///
     /// # Errors
@@ -133,15 +142,15 @@ impl Session {
         match message {
             Message::Track(config) => {
                 let video = config.is_video();
-                let index = self.begun.iter().filter(|(_, kind)| kind.video == video).count() as u8;
+                let index = self.lanes.iter().filter(|l| l.video == video).count() as u8;
                 mirror.add_track(config).ok_or(RelayError::OutOfTurn)?;
-                self.begun.push((false, TrackKind { video, index }));
+                self.lanes.push(Lane { video, index, told: false, begins: None });
             }
             Message::Config { track, config } => mirror.set_config(track, config),
             Message::Segmentation(known) => mirror.set_segmentation(known),
             Message::Metadata(metadata) => mirror.set_metadata(metadata),
-            Message::Group { track, head, from } => return self.group(track, head, from, mirror),
-            Message::Frame { track, arrived } => mirror.push(track, arrived),
+            Message::Group { track, head, from } => self.group(track, head, from, mirror)?,
+            Message::Frame { track, arrived } => return self.frame(track, arrived, mirror),
             Message::Past { track, head, frames } => {
                 let room = usize::try_from(frames).unwrap_or(0).min(1024);
                 self.past = Some(Past { track, head, missing: frames, frames: Vec::with_capacity(room) });
@@ -177,24 +186,33 @@ impl Session {
         head: GroupHead,
         from: u64,
         mirror: &mut Mirror,
-    ) -> Result<Change, RelayError> {
-        let (begun, kind) = self.begun.get_mut(usize::from(track)).ok_or(RelayError::OutOfTurn)?;
-        let first = !std::mem::replace(begun, true);
-        if first || from > 0 {
+    ) -> Result<(), RelayError> {
+        let lane = self.lanes.get_mut(usize::from(track)).ok_or(RelayError::OutOfTurn)?;
+        let first = !std::mem::replace(&mut lane.told, true);
+        if from > 0 {
             let here =
-                mirror.positions().into_iter().find(|p| (p.video, p.index) == (kind.video, kind.index));
+                mirror.positions().into_iter().find(|p| (p.video, p.index) == (lane.video, lane.index));
             let stands = |p: &Position| (p.epoch, p.group) == head.stamp.place() && p.frames == from;
             match here.filter(stands) {
                 // It is the newest group of the mirror already.
-                Some(p) if p.epoch >= mirror.epoch() => return Ok(Change::None),
-                // The rest of a group that has been overtaken by another owner: refused below.
-                Some(_) => {}
-                None if from > 0 => return Err(RelayError::Misplaced),
-                None => {}
+                Some(p) if first && p.epoch >= mirror.epoch() => return Ok(()),
+                // The rest of a group that has been overtaken by another owner: refused when it begins.
+                Some(_) if first => {}
+                _ => return Err(RelayError::Misplaced),
             }
         }
+        lane.begins = Some(head);
+        Ok(())
+    }
+
+    fn frame(&mut self, track: TrackId, arrived: Arrived, mirror: &mut Mirror) -> Result<Change, RelayError> {
+        let lane = self.lanes.get_mut(usize::from(track)).ok_or(RelayError::OutOfTurn)?;
         let before = mirror.epoch();
-        mirror.begin(track, head);
+        if let Some(head) = lane.begins.take() {
+            mirror.begin(track, head);
+        }
+        mirror.push(track, arrived);
+        self.frames += 1;
         Ok(if mirror.epoch() > before { Change::Epoch } else { Change::None })
     }
 

@@ -175,11 +175,15 @@ impl Task {
             }
             if let Some(connection) = answered {
                 let since = Instant::now();
-                let parted = Box::pin(self.session(connection, &mut tick)).await;
+                let mut session = Session::default();
+                let parted = Box::pin(self.session(connection, &mut session, &mut tick)).await;
                 self.parted(since.elapsed(), &parted);
-                if since.elapsed() >= HELD {
-                    lost = Instant::now();
+                let held = since.elapsed() >= HELD;
+                if held {
                     backoff.reset();
+                }
+                if held || session.frames() > 0 {
+                    lost = Instant::now();
                 }
                 match parted {
                     Parted::Over(over) => return over,
@@ -218,6 +222,7 @@ impl Task {
     fn failed(&mut self, source: &Source, error: RelayError) {
         debug!(stream = %self.entry.key, node = %source.node, %error, "a source does not give the stream");
         self.relays.counters.failures.fetch_add(1, Relaxed);
+        self.entry.shown().trouble = Some(error.to_string());
         self.last_error = Some(error);
     }
 
@@ -370,12 +375,16 @@ impl Task {
         self.relays.sources.carrying(&self.entry.key, Some(state));
     }
 
-    async fn session(&mut self, connection: Connected, tick: &mut tokio::time::Interval) -> Parted {
+    async fn session(
+        &mut self,
+        connection: Connected,
+        session: &mut Session,
+        tick: &mut tokio::time::Interval,
+    ) -> Parted {
         let Connected { mut io, mut decoder } = connection;
-        let mut session = Session::default();
         let mut heard = Instant::now();
         let mut stop = stop_requested(self.mirror.as_ref());
-        if let Some(parted) = self.take(&mut session, &mut decoder) {
+        if let Some(parted) = self.take(session, &mut decoder) {
             return parted;
         }
         loop {
@@ -395,7 +404,7 @@ impl Task {
                     heard = Instant::now();
                     self.entry.bytes.fetch_add(n as u64, Relaxed);
                     self.relays.counters.bytes.fetch_add(n as u64, Relaxed);
-                    if let Some(parted) = self.take(&mut session, &mut decoder) {
+                    if let Some(parted) = self.take(session, &mut decoder) {
                         return parted;
                     }
                 }
