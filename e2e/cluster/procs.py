@@ -53,7 +53,8 @@ class Process:
                 stdin=stdin if stdin is not None else subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **(env or {})},
+                # What is set for the tests is not meant for the nodes.
+                env={**{k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}, **(env or {})},
                 cwd=cwd or ROOT,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
@@ -129,7 +130,10 @@ class Work:
             process.tell(signal.SIGTERM)
         end = time.monotonic() + 5
         for process in alive:
-            process.end(patience=max(0.1, end - time.monotonic()))
+            try:
+                process.child.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
         for call in reversed(self._undo):
             try:
                 call()
