@@ -131,19 +131,11 @@ mod tests {
     use super::*;
     use crate::member::Ports;
 
-    pub(super) fn member(id: &str, boot: u32) -> Member {
-        Member {
-            id: NodeId::new(id),
-            boot: BootId(boot),
-            role: Default::default(),
-            group: String::new(),
-            version: String::new(),
-            host: format!("{id}.example"),
-            ports: Ports { cluster: 5000, ..Default::default() },
-            capacity: Default::default(),
-            load: Default::default(),
-            draining: false,
-        }
+    fn member(id: &str, boot: u32) -> Member {
+        let member = serde_json::json!({
+                "id": id, "boot": boot, "host": format!("{id}.example"), "ports": {"cluster": 5000},
+        });
+        serde_json::from_value(member).unwrap()
     }
 
     fn of(id: &str, boot: u32, counter: u64) -> NodeRecord {

@@ -1,21 +1,12 @@
 use super::*;
-use crate::member::{BootId, Ports};
 
 const KEY: [u8; 32] = [9; 32];
 
 fn member(id: &str) -> Member {
-    Member {
-        id: NodeId::new(id),
-        boot: BootId(7),
-        role: Default::default(),
-        group: String::new(),
-        version: String::new(),
-        host: format!("{id}.example"),
-        ports: Ports { cluster: 5000, ..Default::default() },
-        capacity: Default::default(),
-        load: Default::default(),
-        draining: false,
-    }
+    let member = serde_json::json!({
+        "id": id, "boot": 7, "host": format!("{id}.example"), "ports": {"cluster": 5000},
+    });
+    serde_json::from_value(member).unwrap()
 }
 
 fn settings(group: &str, interface: &str) -> MulticastSettings {
