@@ -119,7 +119,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct ReadPage {
     /// The records, and what is wrong with others.
-    pub records: Vec<Result<Told, Refused>>,
+    pub records: Vec<ReadRecord>,
     /// As in [`Page`].
     pub next: Option<String>,
     /// As in [`Page`].
@@ -137,6 +137,9 @@ pub enum BadBody {
     Unreadable(String),
 }
 
+/// A record of a body, or what is wrong with it.
+pub type ReadRecord = Result<Told, Refused>;
+
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadBody> {
     if body.len() > BODY_LIMIT {
         return Err(BadBody::TooLarge(body.len()));
@@ -144,7 +147,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadBody> {
     serde_json::from_slice(body).map_err(|e| BadBody::Unreadable(e.to_string()))
 }
 
-fn told(value: Value) -> Result<Told, Refused> {
+fn told(value: Value) -> ReadRecord {
     let name = value
         .pointer("/record/name")
         .and_then(Value::as_str)
@@ -162,7 +165,7 @@ fn told(value: Value) -> Result<Told, Refused> {
 ///
 /// # Errors
 /// When nothing of it can be read.
-pub fn read_push(body: &[u8]) -> Result<Vec<Result<Told, Refused>>, BadBody> {
+pub fn read_push(body: &[u8]) -> Result<Vec<ReadRecord>, BadBody> {
     let Records { records } = read::<Records<Value>>(body)?;
     Ok(records.into_iter().map(told).collect())
 }
@@ -191,7 +194,7 @@ pub fn read_ask(body: &[u8]) -> Result<Ask, BadBody> {
 ///
 /// # Errors
 /// When nothing of it can be read.
-pub fn read_pushed(body: &[u8]) -> Result<(Vec<Result<Told, Refused>>, Vec<Refused>), BadBody> {
+pub fn read_pushed(body: &[u8]) -> Result<(Vec<ReadRecord>, Vec<Refused>), BadBody> {
     #[derive(Deserialize)]
     struct Lenient {
         newer: Vec<Value>,
@@ -246,16 +249,16 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Takes one of which `bytes` are the record's; gives it back when the page is full. The first always fits.
-    pub(super) fn take(&mut self, told: Told, bytes: usize) -> Result<(), Told> {
+    /// Takes one of which `bytes` are the record's, or not, when the page is full. The first always fits.
+    pub(super) fn take(&mut self, told: Told, bytes: usize) -> bool {
         const AROUND: usize = 48;
         debug_assert!(bytes <= RECORD_LIMIT);
         if !self.records.is_empty() && (self.bytes + bytes + AROUND > PAGE || self.records.len() >= RECORDS) {
-            return Err(told);
+            return false;
         }
         self.bytes += bytes + AROUND;
         self.records.push(told);
-        Ok(())
+        true
     }
 
     pub(super) fn into_records(self) -> Vec<Told> {
@@ -378,7 +381,7 @@ mod tests {
         let told = told_of(RECORD_LIMIT - 400);
         let bytes = told.record.to_text().expect("not too large").len();
         let mut taken = 0;
-        while filling.take(told.clone(), bytes).is_ok() {
+        while filling.take(told.clone(), bytes) {
             taken += 1;
         }
         let body = push_body(&filling.into_records());
@@ -386,7 +389,7 @@ mod tests {
         let mut filling = Filling::default();
         let told = Told { record: record("app/small"), age: Some(u64::MAX) };
         let bytes = told.record.to_text().expect("small").len();
-        while filling.take(told.clone(), bytes).is_ok() {}
+        while filling.take(told.clone(), bytes) {}
         let records = filling.into_records();
         assert_eq!(records.len(), RECORDS);
         let page = Page { records, next: Some("x".repeat(NAME)), lacks: vec!["x".repeat(NAME); LACKS] };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sluice_store::{Broadcast, Note, StoreError, Transaction};
 use tokio::sync::Notify;
 
-use super::exchange::{Filling, Refused, Told};
+use super::exchange::{Filling, ReadRecord, Refused, Told};
 use super::index::Index;
 use super::name::Name;
 use super::record::{BadRecord, Changes, Conflict, Record};
@@ -190,7 +190,7 @@ impl<'t> Ledger<'t> {
     }
 
     /// Takes what another node knows of records.
-    pub(super) fn apply(&mut self, all: Vec<Result<Told, Refused>>) -> Result<Applied> {
+    pub(super) fn apply(&mut self, all: Vec<ReadRecord>) -> Result<Applied> {
         let mut applied = Applied::default();
         let mut newer = Filling::default();
         for told in all {
@@ -260,7 +260,7 @@ impl<'t> Ledger<'t> {
         if record.hash() != theirs.hash() {
             let deleted_at = note.and_then(|n| n.deleted_at).filter(|_| !changed);
             // What finds no place is found by the other's next pull.
-            let _ = newer.take(Told { record, age: self.age(deleted_at) }, size);
+            newer.take(Told { record, age: self.age(deleted_at) }, size);
         }
         Ok(())
     }
@@ -321,7 +321,7 @@ impl<'t> Ledger<'t> {
         for name in names {
             if let Some((record, note)) = self.find(name)? {
                 let told = Told { record, age: self.age(note.deleted_at) };
-                if page.take(told, note.text.len()).is_err() {
+                if !page.take(told, note.text.len()) {
                     break;
                 }
             }

@@ -36,7 +36,7 @@ pub use routes::routes;
 pub use stamp::{Clock, Stamp};
 pub use sync::{Peers, Spreading};
 
-use self::exchange::{Ask, Page, Parts, Pushed, Refused, Told};
+use self::exchange::{Ask, Page, Parts, Pushed, ReadRecord, Told};
 use self::index::Index;
 use self::ledger::{Applied, Core, Effect, Ledger};
 use crate::member::{BootId, NodeId};
@@ -246,7 +246,7 @@ impl Replica {
 
     /// Takes what another node has told, in transactions of bounded size. Runs on when the caller goes away: what is stored
     /// is also told to the hooks.
-    async fn apply(self: &Arc<Self>, told: Vec<std::result::Result<Told, Refused>>) -> Result<Applied> {
+    async fn apply(self: &Arc<Self>, told: Vec<ReadRecord>) -> Result<Applied> {
         let this = self.clone();
         let applying = tokio::spawn(async move {
             let mut all = Applied::default();
@@ -315,7 +315,7 @@ impl Replica {
     }
 
     /// Answers a push.
-    async fn pushed(self: &Arc<Self>, told: Vec<std::result::Result<Told, Refused>>) -> Result<Pushed> {
+    async fn pushed(self: &Arc<Self>, told: Vec<ReadRecord>) -> Result<Pushed> {
         let Applied { newer, refused, .. } = self.apply(told).await?;
         Ok(Pushed { newer, refused })
     }
