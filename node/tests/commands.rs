@@ -54,6 +54,9 @@ fn a_node_joins_a_cluster_by_one_command() {
     let (_, err) = ended(folder, &command(&["mode", "cluster", "redis://h"]), "", 2);
     assert!(err.contains("Redis"), "{err}");
     assert_eq!(std::fs::read_to_string(folder.join("sluice.toml")).unwrap(), text);
+    let files = ["--cluster-cert", "none.pem", "--cluster-cert-key", "none.pem", "--cluster-ca", "none.pem"];
+    let (_, err) = ended(folder, &command(&[&["config", "check"][..], &files].concat()), "", 2);
+    assert!(err.contains("none.pem"), "{err}");
     ended(folder, &command(&["mode", "standalone"]), "", 0);
     let (out, _) = ended(folder, &command(&["mode"]), "", 0);
     assert!(out.starts_with("mode       standalone"), "{out}");

@@ -14,8 +14,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use sluice_cluster::identity::ClusterTls;
 
-use crate::config::{self, ConfigErrors, Loaded, SETTINGS, Secret, Sources};
+use crate::config::{self, ClusterIdentity, ConfigErrors, Loaded, SETTINGS, Secret, Sources};
 use crate::exit::{Exit, Failure};
 
 pub use drain::Order;
@@ -322,6 +323,9 @@ fn check(loaded: &Loaded) -> Result<(), Failure> {
     let config = &loaded.config;
     config.advertised()?;
     config.multicast_via()?;
+    if let Some(ClusterIdentity::Files { cert, key, ca }) = config.cluster_identity() {
+        ClusterTls::from_files(&cert, &key, &ca).map_err(|e| Failure::new(Exit::Usage, e.to_string()))?;
+    }
     match (&config.tls_cert, &config.tls_key) {
         (Some(cert), Some(key)) => {
             crate::http::tls::Identity::load(cert, key).map(drop).map_err(Failure::from)
