@@ -141,7 +141,7 @@ impl ClusterClaims {
             viewers: Default::default(),
             numbers: lease.numbers,
         };
-        match self.directory.own(owned) {
+        match self.directory.take(owned, lease.known) {
             Ok(()) => Ok(Claimed { origin: origin(&lease), stored: lease.settled }),
             Err(_) => Err(refusal(key, &Why::Raced)),
         }

@@ -205,7 +205,7 @@ impl Core {
         }
     }
 
-    /// This node owns a stream, or something about it has changed.
+    /// This node owns a stream still, and something about it has changed; see [`take`](Self::take) for a new one.
     ///
     /// # Errors
     /// A higher epoch is known: the stream must not be written.
@@ -214,7 +214,7 @@ impl Core {
         self.know_epoch(&key, owned.epoch, now);
         let highest = self.highest_epoch(&key);
         if owned.epoch < highest {
-            return Err(self.streams.get(&key).map_or(Fenced { highest, owner: None }, Entry::fence));
+            return Err(self.fence(&key));
         }
         if self.displaced.get(&key).is_some_and(|epoch| *epoch < owned.epoch) {
             self.displaced.remove(&key);
@@ -222,6 +222,24 @@ impl Core {
         self.own_version += 1;
         self.put_owned(&self.me.clone(), owned);
         Ok(())
+    }
+
+    fn fence(&self, key: &StreamKey) -> Fenced {
+        let unowned = || Fenced { highest: self.highest_epoch(key), owner: None };
+        self.streams.get(key).map_or_else(unowned, Entry::fence)
+    }
+
+    /// This node has got the right to a stream, by a claim that knew of epochs up to `known`.
+    ///
+    /// # Errors
+    /// Another epoch has come up since: the claim was too slow, and is to be made again.
+    pub fn take(&mut self, owned: Owned, known: u64, now: Instant) -> Result<(), Fenced> {
+        let key = owned.key();
+        let highest = self.highest_epoch(&key);
+        if highest > known && highest != owned.epoch {
+            return Err(self.fence(&key));
+        }
+        self.own(owned, now)
     }
 
     /// This node owns a stream no longer, if it owned it in this epoch; says whether it did.

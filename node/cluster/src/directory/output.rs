@@ -158,14 +158,18 @@ impl Core {
     /// What a claim of a stream begins with.
     pub fn view(&self, key: &StreamKey) -> View {
         let Some(entry) = self.streams.get(key) else {
-            let seen = self.past.get(key).unwrap_or_default();
-            return View { known: seen.epoch, told: seen.told.map(|(_, n)| n), ..View::default() };
+            let Some(seen) = self.past.get(key) else {
+                let reachable = self.nodes.iter().filter(|(id, n)| **id != self.me && n.linked);
+                return View { others: reachable.map(|(id, _)| id.clone()).collect(), ..View::default() };
+            };
+            return View { known: seen.epoch, told: seen.newest(), ..View::default() };
         };
         View {
             owner: entry.owners.iter().rev().map(|(_, id)| id).find(|id| **id != self.me).cloned(),
             carriers: entry.carriers.iter().filter(|id| **id != self.me).cloned().collect(),
             known: entry.seen.epoch,
-            told: entry.seen.told.map(|(_, numbers)| numbers),
+            told: entry.seen.newest(),
+            others: Vec::new(),
         }
     }
 

@@ -14,6 +14,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// What the owner in the highest epoch told, if it was that one.
+    pub(super) fn newest(&self) -> Option<Numbers> {
+        self.told.filter(|(epoch, _)| *epoch == self.epoch).map(|(_, numbers)| numbers)
+    }
+
     /// Takes over what is higher; says whether the epoch is.
     pub(super) fn merge(&mut self, other: Seen) -> bool {
         if let Some(told) = other.told

@@ -85,6 +85,14 @@ impl Directory {
         self.with(|core, now| core.own(owned, now))
     }
 
+    /// See [`Core::take`].
+    ///
+    /// # Errors
+    /// Another epoch has come up since the claim began.
+    pub fn take(&self, owned: Owned, known: u64) -> Result<(), Fenced> {
+        self.with(|core, now| core.take(owned, known, now))
+    }
+
     /// See [`Core::disown`].
     pub fn disown(&self, key: &StreamKey, epoch: u64) -> bool {
         self.with(|core, now| core.disown(key, epoch, now))

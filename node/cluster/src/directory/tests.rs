@@ -158,6 +158,18 @@ fn an_own_stream_is_lost_to_a_higher_epoch_and_said_once() {
 }
 
 #[test]
+fn a_claim_that_was_too_slow_takes_nothing() {
+    let mut w = World::new("");
+    w.hello("a", 10, "", vec![owned("s", 5)], vec![]);
+    let by = Fenced { highest: 5, owner: Some(id("a")) };
+    assert_eq!(w.core.take(owned("s", 9), 4, w.now()), Err(by), "higher, but made without knowing of 5");
+    assert_eq!(w.owner("s"), is("a", 5));
+    assert_eq!(w.core.take(owned("s", 9), 5, w.now()), Ok(()));
+    assert_eq!(w.owner("s"), is("me", 9));
+    assert_eq!(w.core.take(owned("s", 9), 5, w.now()), Ok(()), "again");
+}
+
+#[test]
 fn the_fence_outlives_owners_and_carriers() {
     let mut w = World::new("");
     assert!(w.core.admit(&key("s"), 5, w.now()));
@@ -338,6 +350,13 @@ fn carriers_are_asked_whether_they_can_be_reached_or_not() {
     w.core.down(&id("e"), BootId(11));
     let view = w.core.view(&key("s"));
     assert_eq!((view.owner, view.carriers, view.known), (Some(id("o")), vec![id("e")], 5));
+    assert!(view.others.is_empty());
+    let unknown = w.core.view(&key("new"));
+    assert_eq!(
+        (unknown.known, unknown.others),
+        (0, vec![id("o")]),
+        "who can be reached, of a stream unheard of"
+    );
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub struct View {
     pub known: u64,
     /// The numbers that the owner in that epoch told last.
     pub told: Option<Numbers>,
+    /// When no epoch of it is remembered here: all members that can be reached, for they may remember one. This node may
+    /// have just started, and the store may have lost what it had.
+    pub others: Vec<NodeId>,
 }
 
 /// What a node answers when it is asked how far a stream was.
@@ -88,11 +91,12 @@ pub enum Step {
     Adopt {
         /// The epoch, signed by this run of the node.
         epoch: u64,
-        /// The numbers to go on with.
+        /// The numbers to go on with. Those that the store is told are some way ahead of them, for it must never hold
+        /// one that is in use.
         numbers: Numbers,
     },
     /// The stream is this node's. Before it is written, the directory is told
-    /// ([`Directory::own`](crate::directory::Directory::own)), which says at once if a higher epoch came meanwhile.
+    /// ([`Directory::take`](crate::directory::Directory::take)), which says at once if another epoch came meanwhile.
     Granted(Lease),
     /// The publisher is refused.
     Refused(Why),
@@ -136,6 +140,8 @@ pub enum Answer {
 pub struct Lease {
     /// Unique, and above all that was known.
     pub epoch: u64,
+    /// The highest epoch that was known when it was made. If a higher one has come up since, the claim was too slow.
+    pub known: u64,
     /// The first numbers to use.
     pub numbers: Numbers,
     /// How the stream was cut before.
@@ -182,6 +188,7 @@ pub struct Claiming {
     // Whoever may have used a number has said so.
     complete: bool,
     carriers: Vec<NodeId>,
+    others: Vec<NodeId>,
     asked: Option<NodeId>,
 }
 
@@ -197,6 +204,7 @@ impl Claiming {
             told: view.told,
             complete: false,
             carriers: view.carriers,
+            others: view.others,
             asked: None,
             stored,
             rules,
@@ -321,6 +329,10 @@ impl Claiming {
 
     fn ask_tails(&mut self) -> Step {
         if self.carriers.is_empty() {
+            self.carriers = std::mem::take(&mut self.others);
+            self.carriers.retain(|n| Some(n) != self.asked.as_ref());
+        }
+        if self.carriers.is_empty() {
             self.complete = self.newest_is_known();
             return self.claim();
         }
@@ -347,7 +359,13 @@ impl Claiming {
 
     fn granted(&mut self, epoch: u64, numbers: Numbers, settled: bool) -> Step {
         self.at = At::Done;
-        Step::Granted(Lease { epoch, numbers, segmented: numbers::segmented(&self.tails), settled })
+        Step::Granted(Lease {
+            epoch,
+            known: self.known,
+            numbers,
+            segmented: numbers::segmented(&self.tails),
+            settled,
+        })
     }
 
     fn refused(&mut self, why: Why) -> Step {

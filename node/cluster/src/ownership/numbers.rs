@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 pub use sluice_store::Numbers;
 
+use super::epoch::is_local;
+
 /// How far a new owner stays away from the highest numbers it was told, when not all who may have higher ones answered
 /// and the store reserved none.
 const MARGIN: Numbers = Numbers { media_sequence: 300, discontinuity_sequence: 300, timeline: 60_000_000 };
@@ -53,13 +55,13 @@ impl Tail {
     }
 }
 
-/// The numbers to go on with, each the first that was not used.
+/// The numbers to go on with, each the first that was not used; `known` is the highest epoch known.
 ///
 /// - `complete`: everybody who may have a number of the newest owner has answered: right after the highest tail.
 /// - else after the `reserve` of the store, when it is ahead of all that is known;
-/// - else well after the tails and what the owner itself `told` last, a moment before it was lost;
-/// - when nobody knows any, after all that an owner in an epoch before `known` can have used: each lease has a range of
-///   numbers of its own.
+/// - else well after the tails and what the owner in the epoch `known` `told` last, a moment before it was lost;
+/// - when nobody knows any of that owner, and the store may never have heard of it, also after all that it can have used:
+///   each lease has a range of numbers of its own.
 pub fn after(
     tails: &[Tail],
     told: Option<Numbers>,
@@ -73,12 +75,15 @@ pub fn after(
     }
     let near = highest.into_iter().chain(told.map(next)).reduce(Numbers::max);
     // A store that never heard of the stream, or forgot it, has none.
-    match (near, reserve.filter(|r| *r != Numbers::default())) {
-        (None, None) => range_after(known),
-        (None, Some(reserve)) => reserve,
+    let reserve = reserve.filter(|r| *r != Numbers::default());
+    let numbers = match (near, reserve) {
+        (None, reserve) => reserve.unwrap_or_default(),
         (Some(near), Some(reserve)) if reserve.max(near) == reserve => reserve,
         (Some(near), reserve) => plus(near, MARGIN).max(reserve.unwrap_or_default()),
-    }
+    };
+    let newest = told.is_some() || tails.iter().any(|t| t.epoch >= known);
+    let stored = reserve.is_some() && !is_local(known);
+    if newest || stored { numbers } else { numbers.max(range_after(known)) }
 }
 
 /// How the stream is cut, as the newest owner did it.
@@ -140,6 +145,18 @@ mod tests {
             after(&[], None, false, None, u64::MAX).media_sequence < 1 << 53,
             "a player's numbers are doubles"
         );
+    }
+
+    #[test]
+    fn the_reserve_does_not_cover_an_owner_that_the_store_may_not_know() {
+        let granted = (3 << 32) | 7;
+        let local = local_after(granted, BootId(9));
+        let reserve = Some(numbers(310, 300, 9_000));
+        assert_eq!(after(&[], None, false, reserve, granted), numbers(310, 300, 9_000));
+        let beyond = after(&[], None, false, reserve, local);
+        assert_eq!(beyond, numbers(0x301 << 20, 0x301 << 10, 0x301 << 40));
+        assert_eq!(after(&[tail(granted, 12, 1, 1)], None, false, reserve, local), beyond);
+        assert_eq!(after(&[tail(local, 12, 1, 1)], None, false, reserve, local), numbers(310, 300, 9_000));
     }
 
     #[test]

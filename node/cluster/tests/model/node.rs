@@ -86,6 +86,7 @@ pub(crate) struct Node {
     /// It never comes back.
     pub(crate) buried: bool,
     pub(crate) boot: u32,
+    pub(crate) started: u64,
     pub(crate) core: Core,
     /// Its clock runs at so many ms a second, and is ahead by so many.
     pub(crate) rate: u64,
@@ -138,6 +139,7 @@ impl Node {
             up: false,
             buried: false,
             boot: 0,
+            started: 0,
             core: Core::new(member(n, 0), Times::default(), start),
             rate,
             ahead,
@@ -156,9 +158,15 @@ impl Node {
         }
     }
 
-    pub(crate) fn boot(&mut self, boot: u32, now: Instant) {
+    pub(crate) fn boot(&mut self, boot: u32, started: u64, now: Instant) {
         let core = Core::new(member(self.n, boot), Times::default(), now);
-        *self = Node { up: true, boot, core, ..Node::new(self.n, self.origin, self.rate, self.ahead, now) };
+        *self = Node {
+            up: true,
+            boot,
+            started,
+            core,
+            ..Node::new(self.n, self.origin, self.rate, self.ahead, now)
+        };
     }
 }
 
@@ -186,6 +194,12 @@ impl World {
             }
         }
         let now = self.clock(n);
+        let leases: Vec<_> = self.nodes[n].leases.iter().map(|(s, l)| (*s, l.epoch)).collect();
+        for (stream, epoch) in leases {
+            let numbers = self.own_tail(n, stream).unwrap_or_default().numbers();
+            // One that is fenced has been displaced.
+            let _ = self.nodes[n].core.own(Owned { numbers, ..owned(&self.streams[stream], epoch) }, now);
+        }
         self.nodes[n].core.expire(now);
         self.react(n);
         self.nodes[n].seconds += 1;
@@ -416,7 +430,10 @@ impl World {
         match step {
             Step::AskOwner => self.ask_store(n, Call::Owner(stream), why),
             Step::Claim { known } => self.ask_store(n, Call::Claim { stream, known }, why),
-            Step::Adopt { epoch, numbers } => self.ask_store(n, Call::Adopt { stream, epoch, numbers }, why),
+            Step::Adopt { epoch, numbers } => {
+                let numbers = ahead(numbers);
+                self.ask_store(n, Call::Adopt { stream, epoch, numbers }, why);
+            }
             Step::AskYield { node } => {
                 let encoder = self.nodes[n].claims[&stream].encoder;
                 let identity = self.encoders[encoder].identity.clone();
@@ -448,7 +465,8 @@ impl World {
         self.trace(|_| format!("{n}: owns {stream} in {epoch:x}, settled {settled}, {:?}", lease.numbers));
         self.tally.local_leases += u64::from(!settled);
         let now = self.clock(n);
-        if let Err(by) = self.nodes[n].core.own(owned(&self.streams[stream], epoch), now) {
+        let mine = Owned { numbers: lease.numbers, ..owned(&self.streams[stream], epoch) };
+        if let Err(by) = self.nodes[n].core.take(mine, lease.known, now) {
             self.trace(|_| format!("{n}: too late: {by:x?}"));
             self.tally.fenced += 1;
             self.after(1, 20, Event::Closed { encoder: claim.encoder, connection: claim.connection });
@@ -508,14 +526,13 @@ impl World {
         let ends: Vec<_> =
             node.ends.iter().filter(|(_, due)| **due <= self.now).map(|(end, _)| *end).collect();
         for (stream, epoch, _) in unsettled {
-            let numbers = Numbers::default();
+            let numbers = ahead(self.own_tail(n, stream).unwrap_or_default().numbers());
             self.ask_store(n, Call::Adopt { stream, epoch, numbers }, Why::Settle(stream, epoch));
         }
         if seconds.is_multiple_of(3) && !settled.is_empty() {
             let all: Vec<_> = settled.into_iter().map(|(s, e, _)| (s, e)).collect();
             for (stream, epoch) in all.iter().copied() {
-                let media_sequence = self.own_tail(n, stream).map_or(0, |t| t.media_sequence) + RESERVE;
-                let numbers = Numbers { media_sequence, ..Numbers::default() };
+                let numbers = ahead(self.own_tail(n, stream).unwrap_or_default().numbers());
                 self.ask_store(n, Call::Reserve { stream, epoch, numbers }, Why::Reserve(stream));
             }
             self.ask_store(n, Call::UpdateLive(all), Why::Update);
@@ -608,6 +625,11 @@ pub(crate) fn owned(key: &sluice_media::StreamKey, epoch: u64) -> Owned {
         viewers: Viewers::default(),
         numbers: Numbers::default(),
     }
+}
+
+/// Those that are reserved while these are in use.
+fn ahead(numbers: Numbers) -> Numbers {
+    Numbers { media_sequence: numbers.media_sequence + RESERVE, ..numbers }
 }
 
 fn changes<T: Clone + PartialEq>(

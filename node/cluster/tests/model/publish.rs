@@ -13,8 +13,12 @@ use super::world::{CALM, Event, ROUGH, World};
 
 /// A stream stays for so long after its publisher was noticed to be gone, ms.
 const LINGER: u64 = 3_000;
+/// A node that has just started takes no publishers before it had the time to hear of the others, ms.
+const INTRODUCED: u64 = 1_500;
 /// An encoder sends something so often, ms.
 const FRAME: u64 = 500;
+/// So many frames may be on their way to a reader.
+const ON_THE_WAY: u64 = 2;
 /// A reader that finds no source for so long gives up carrying the stream, ms.
 const NO_SOURCE: u64 = 2_000;
 
@@ -63,6 +67,9 @@ impl World {
     fn admit(&mut self, n: N, e: usize, connection: u64) {
         let stream = self.encoders[e].stream;
         let identity = self.encoders[e].identity.clone();
+        if self.now - self.nodes[n].started < INTRODUCED {
+            return self.after(1, 20, Event::Closed { encoder: e, connection });
+        }
         match self.would_yield(n, stream, &identity, Duration::ZERO) {
             Some(Verdict::Yield) => {
                 if let Some((old, id)) =
@@ -229,6 +236,10 @@ impl World {
         }
         let (newest, last) = self.nodes[n].media.get(&stream).copied().unwrap_or_default();
         assert!(epoch >= newest, "reader {n} of {stream} went back from {newest:x} to {epoch:x}");
+        if self.connected && epoch > newest {
+            // What was on its way to readers when they were asked is all that may be used twice.
+            assert!(sequence + ON_THE_WAY >= last, "{stream} went back for {n} from {last} to {sequence}");
+        }
         let sequence = if epoch == newest { sequence.max(last) } else { sequence };
         self.nodes[n].media.insert(stream, (epoch, sequence));
         self.nodes[n].read_at.insert(stream, self.now);

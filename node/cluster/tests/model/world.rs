@@ -170,6 +170,8 @@ pub(crate) struct World {
     pub(crate) with_store: bool,
     pub(crate) local_leases: bool,
     pub(crate) proxied: bool,
+    /// Nothing is ever cut off in this world.
+    pub(crate) connected: bool,
     pub(crate) nodes: Vec<Node>,
     pub(crate) store: Store,
     pub(crate) encoders: Vec<Encoder>,
@@ -199,6 +201,7 @@ impl World {
             with_store: rng.random_bool(0.6),
             local_leases: rng.random_bool(0.8),
             proxied: rng.random_bool(0.3),
+            connected: rng.random_bool(0.25),
             nodes: Vec::new(),
             store: Store::default(),
             encoders: Vec::new(),
@@ -431,7 +434,7 @@ impl World {
                     }
                 }
             }
-            22..52 => {
+            22..52 if !self.connected => {
                 let a = self.rng.random_range(0..nodes);
                 let others: Vec<N> = if self.rng.random_bool(0.5) {
                     (0..nodes).filter(|b| *b != a).collect()
@@ -502,7 +505,8 @@ impl World {
         // Boot ids are random; that two are the same is not part of this world.
         let boot = (self.number() as u32) << 8 | self.rng.random_range(1..255);
         let now = self.clock(node);
-        self.nodes[node].boot(boot & 0x00ff_ffff, now);
+        let started = self.now;
+        self.nodes[node].boot(boot & 0x00ff_ffff, started, now);
         let boot = self.nodes[node].boot;
         self.trace(|w| format!("{node} starts as run {:x}", w.nodes[node].boot));
         self.after(0, 200, Event::Second(node, boot));

@@ -11,7 +11,12 @@ fn rules() -> Rules {
 }
 
 fn view(owner: Option<&str>, carriers: &[&str], known: u64) -> View {
-    View { owner: owner.map(node), carriers: carriers.iter().map(|c| node(c)).collect(), known, told: None }
+    View {
+        owner: owner.map(node),
+        carriers: carriers.iter().map(|c| node(c)).collect(),
+        known,
+        ..View::default()
+    }
 }
 
 fn tail(epoch: u64, media_sequence: u64) -> Tail {
@@ -112,6 +117,23 @@ fn a_carrier_that_saw_a_higher_epoch_raises_ours() {
         lease(claim.on(Answer::Tails(vec![(node("e1"), has(later, 8))]))).epoch,
         local_after(later, BOOT)
     );
+}
+
+#[test]
+fn who_knows_nothing_asks_all_that_can_be_reached() {
+    let others = vec![node("b"), node("c")];
+    let view = View { others: others.clone(), ..View::default() };
+    let (mut claim, step) = Claiming::start(rules(), Stored::Nowhere, view.clone(), None);
+    assert_eq!(step, Step::AskTails { nodes: others });
+    let known = local_after(0, BootId(5));
+    let remembers = TailAnswer { known, tail: None };
+    let lease = lease(claim.on(Answer::Tails(vec![(node("c"), remembers)])));
+    assert_eq!(lease.epoch, local_after(known, BOOT));
+    assert_eq!(lease.numbers.media_sequence, 1 << 20, "after all that may have been used");
+    // An owner that only the store knew was asked already.
+    let (mut claim, _) = Claiming::start(rules(), Stored::Shared, view, None);
+    claim.on(Answer::Owner(Some((node("b"), 7))));
+    assert_eq!(claim.on(Answer::NotThere(TailAnswer::default())), Step::AskTails { nodes: vec![node("c")] });
 }
 
 #[test]
