@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::datagram::{self, Datagram, MAX_BYTES};
-use super::heard::Heard;
+use super::heard::{Heard, News};
 use super::{Membership, Peer};
 use crate::member::{Member, NodeId};
 
@@ -83,6 +84,8 @@ struct Shared {
     changed: watch::Sender<u64>,
     settings: MulticastSettings,
     key: [u8; 32],
+    /// Of a namesake.
+    warned: AtomicBool,
 }
 
 impl Multicast {
@@ -107,10 +110,11 @@ impl Multicast {
         let receiver = listen(&settings).map_err(socket)?;
         let sender = speak(&settings).map_err(socket)?;
         let shared = Arc::new(Shared {
-            heard: Mutex::new(Heard::new(member.id, settings.gone_after)),
+            heard: Mutex::new(Heard::new(member.id, member.boot, settings.gone_after)),
             changed: watch::Sender::new(0),
             settings,
             key,
+            warned: AtomicBool::new(false),
         });
         let tasks = vec![
             tokio::spawn(hear(shared.clone(), receiver)).abort_handle(),
@@ -232,8 +236,14 @@ async fn hear(shared: Arc<Shared>, receiver: UdpSocket) {
 fn take(shared: &Shared, bytes: &[u8]) {
     match datagram::parse(bytes, &shared.key) {
         Ok(said) => {
-            if shared.heard().hear(said, Instant::now()) {
-                shared.bump();
+            let news = shared.heard().hear(said, Instant::now());
+            match news {
+                News::There => shared.bump(),
+                News::None => {}
+                News::Namesake if shared.warned.swap(true, Ordering::Relaxed) => {}
+                News::Namesake => {
+                    tracing::error!("another node uses the id of this one: give each node an id of its own");
+                }
             }
         }
         Err(error) => tracing::trace!(%error, "multicast datagram ignored"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::message::{Decoder, Message, MessageError};
 
@@ -33,26 +34,34 @@ pub(super) enum LinkError {
 pub(super) struct Link<S> {
     stream: S,
     decoder: Decoder,
+    /// When something was read last.
+    heard: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(super) fn new(stream: S) -> Self {
-        Link { stream, decoder: Decoder::default() }
+        Link { stream, decoder: Decoder::default(), heard: Instant::now() }
     }
 
-    /// The next message. May be dropped before it is there and called again.
+    /// The next message. May be dropped before it is there and called again: silence counts from the last bytes.
     pub(super) async fn read(&mut self) -> Result<Message, LinkError> {
         loop {
             if let Some(message) = self.decoder.next()? {
                 return Ok(message);
             }
-            match tokio::time::timeout(SILENCE, self.stream.read_buf(&mut self.decoder.buffer)).await {
+            let silent = self.heard + SILENCE;
+            match tokio::time::timeout_at(silent, self.stream.read_buf(&mut self.decoder.buffer)).await {
                 Ok(Ok(0)) => return Err(LinkError::Closed),
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => self.heard = Instant::now(),
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(LinkError::Silent),
             }
         }
+    }
+
+    /// The other side has reason to say something from now on.
+    pub(super) fn expect(&mut self) {
+        self.heard = Instant::now();
     }
 
     pub(super) async fn write(&mut self, messages: &[Bytes]) -> Result<(), LinkError> {

@@ -129,7 +129,13 @@ async fn keep(shared: Arc<Shared>, target: Arc<Target>) {
             view.since = None;
             let error = ended.to_string();
             if view.error.as_ref() != Some(&error) {
-                tracing::debug!(addr = %target.addr, %error, "no link to a node");
+                match &ended {
+                    Ended::Dial(PortError::Refused { .. }) | Ended::Refused(_) | Ended::Nameless => {
+                        tracing::warn!(addr = %target.addr, %error, "no link to a node");
+                    }
+                    Ended::Link(_) => tracing::info!(addr = %target.addr, %error, "a link to a node ended"),
+                    _ => tracing::debug!(addr = %target.addr, %error, "no link to a node"),
+                }
             }
             view.error = Some(error);
             match ended {
@@ -234,6 +240,7 @@ async fn talk(
     let mut states = shared.states.subscribe();
     let mut told = states.borrow_and_update().clone();
     link.write(&told.hello()).await?;
+    link.expect();
     match link.read().await? {
         Message::Welcome { id, .. } if id == *node => {}
         Message::Refused { reason: Refusal::Itself } => return Ok(Ended::Itself),
@@ -250,7 +257,7 @@ async fn talk(
         view.since = Some(Instant::now());
         view.error = None;
     }
-    tracing::debug!(%node, addr = %target.addr, "linked to a node");
+    tracing::info!(%node, addr = %target.addr, "linked to a node");
     shared.heard_change.send_modify(|version| *version += 1);
     loop {
         tokio::select! {

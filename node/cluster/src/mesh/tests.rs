@@ -357,6 +357,33 @@ async fn a_silent_link_is_down_and_ticks_are_answered() {
     assert!(silence > 2 * SECOND && silence < 6 * SECOND, "{silence:?}");
 }
 
+/// Welcomes whoever comes, and then says nothing more.
+struct Mute;
+
+#[async_trait]
+impl Accept for Mute {
+    async fn accept(&self, _peer: NodeId, _addr: SocketAddr, mut stream: Incoming) {
+        let welcome = Message::Welcome { id: NodeId::new("mute"), boot: BootId(1) }.encode();
+        stream.write_all(&welcome).await.unwrap();
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_acknowledges_nothing_is_down() {
+    let tls = ClusterTls::from_key(KEY, &NodeId::new("mute")).unwrap();
+    let (at, limits) = (listener(), Limits::default());
+    let list = addr_of(&at);
+    let handlers =
+        Handlers { relay: Arc::new(Mute), mesh: Arc::new(Mute), requests: axum::Router::new(), limits };
+    let _mute = ClusterPort::serve(vec![at], &tls, handlers).unwrap();
+    let a = Node::start("a", 1, listener(), &list);
+    a.links("up at first", |links| links.first().is_some_and(|link| link.state == LinkState::Up)).await;
+    let began = Instant::now();
+    a.links("down", |links| failed_with(links, "nothing came")).await;
+    assert!(began.elapsed() > 2 * SECOND && began.elapsed() < 6 * SECOND, "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn a_newer_link_of_the_same_run_replaces_the_older_without_a_down() {
     let a = Node::start("a", 1, listener(), "");
