@@ -151,6 +151,7 @@ impl ClusterClaims {
 #[async_trait]
 impl Claims for ClusterClaims {
     async fn claim(&self, key: &StreamKey, publisher: &Identity) -> Result<Claimed, Refusal> {
+        self.directory.introduced().await;
         let own: Option<Tail> = self.hub.get(key).and_then(|s| stream_tail(&s));
         let mut view = self.directory.view(key);
         if !self.shared {

@@ -1,5 +1,5 @@
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sluice_media::StreamKey;
 use tokio::sync::watch;
@@ -8,6 +8,9 @@ use super::core::{Core, Event, Fenced, Times};
 use super::output::{Located, MemberView, Source, StreamView};
 use crate::member::{BootId, Carried, Member, NodeId, Owned, Viewers};
 use crate::ownership::View;
+
+/// Others that a node dials dial back at once; this is for slow ones.
+const INTRODUCTION: Duration = Duration::from_secs(1);
 
 /// The directory of a running node: [`Core`] behind a lock that is never held for long, with the time of now. It is the
 /// mesh's [`Remote`](crate::mesh::Remote) and [`Local`](crate::mesh::Local).
@@ -18,6 +21,7 @@ pub struct Directory {
     changed: watch::Sender<u64>,
     own_changed: watch::Sender<u64>,
     first: Arc<Member>,
+    started: Instant,
 }
 
 impl Directory {
@@ -29,6 +33,7 @@ impl Directory {
             core: Mutex::new(Core::new(me, times, Instant::now())),
             changed: watch::Sender::new(0),
             own_changed: watch::Sender::new(0),
+            started: Instant::now(),
         })
     }
 
@@ -50,6 +55,12 @@ impl Directory {
     /// Changes when this node has something to tell.
     pub fn own_changed(&self) -> watch::Receiver<u64> {
         self.own_changed.subscribe()
+    }
+
+    /// A node that has just started knows of no epoch: before its first claims it waits here until the others had the time
+    /// to say hello. Returns at once later on.
+    pub async fn introduced(&self) {
+        tokio::time::sleep_until((self.started + INTRODUCTION).into()).await;
     }
 
     /// See [`Core::events`].

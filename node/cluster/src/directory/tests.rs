@@ -438,6 +438,17 @@ async fn the_shared_one_tells_when_it_changes() {
     assert_eq!(directory.members().len(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_waits_for_the_others_to_say_hello_only_once() {
+    let directory = Directory::new(member("me", 1, ""), Times::default());
+    let begun = tokio::time::Instant::now();
+    directory.introduced().await;
+    let waited = begun.elapsed();
+    assert!(waited > Duration::from_millis(900) && waited <= Duration::from_millis(1_001), "{waited:?}");
+    directory.introduced().await;
+    assert_eq!(begun.elapsed(), waited);
+}
+
 #[derive(Clone, Debug)]
 enum Input {
     Hello(u8, u8, Vec<(u8, u64)>, Vec<(u8, u64)>),
