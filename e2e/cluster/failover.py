@@ -92,7 +92,9 @@ def body(work, checks, given):
 
     watchers.stop()
     falls = {s.stream: s.falls for s in watchers.seen.values() if s.falls}
-    checks.check("no media sequence ever fell", not falls, falls or f"{sum(s.looks for s in watchers.seen.values())} playlists")
+    earlier = sum(s.earlier for s in watchers.seen.values())
+    checks.check("no media sequence ever fell on an edge", earlier == 0, earlier)
+    checks.check("segment numbers never began again", not falls, falls or f"{sum(s.looks for s in watchers.seen.values())} playlists")
     failures = sum(s.failures for s in watchers.seen.values())
     checks.note(f"requests to the edge that failed: {failures}" + (f", the last: {next(s.last_problem for s in watchers.seen.values() if s.failures)}" if failures else ""))
 

@@ -104,18 +104,32 @@ def body(work, checks, mode):
     same = name and len({v.segment(at, at.segments.index(name))[2] for v, at in zip(direct, lists)}) == 1
     checks.check("edges have the same bytes in the same segments", bool(same) and len(other) > 0, name)
 
+    for balancer in balancers:
+        many = [balancer.viewer("by-nginx") for _ in range(12)]
+        for _ in range(4):
+            for viewer in many:
+                viewer.look()
+
+        def counts():
+            places = [p for p in cluster.origins[0].api().json("/rest/v2/cluster/streams") if p["streamId"] == "by-nginx"]
+            return sorted(c["viewers"]["hls"] for p in places for c in p["carriers"])
+
+        checks.holds(f"{balancer.name}: 12 viewers are spread over the edges",
+                     lambda: within(5, "both edges have some", lambda: len(counts()) == 2 and counts()[0] >= 2 and sum(counts()) >= 12))
+        checks.note(f"counted: {counts()}")
+
     # --- an edge is drained: haproxy sends what is new elsewhere, and those who are there stay
     e1, e2 = cluster.edges
     status, _, answer = e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "POST")
     checks.check("an edge is told to drain", status == 200 and b'"success":true' in answer.replace(b" ", b""), answer.decode()[:120])
     checks.holds("haproxy: sees that it drains", lambda: within(
-        5, "down", lambda: all(haproxy.states()[pool, "e1"].startswith("DOWN") for pool in ("edges", "play"))))
+        5, "down", lambda: all(haproxy.states()[pool, "e1"].startswith("DOWN") for pool in ("edges", "viewers", "play"))))
     checks.holds("haproxy: its streams go on", lambda: newer(viewers["haproxy"], viewers["haproxy"].look()))
     packets = rtmp_packets(haproxy.play_url("by-nginx"))
     checks.check("haproxy: new RTMP players are let in elsewhere", packets >= 30, f"{packets} packets")
     e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "DELETE")
     checks.holds("haproxy: sees that it takes sessions again", lambda: within(
-        5, "up", lambda: all(haproxy.states()[pool, "e1"].startswith("UP") for pool in ("edges", "play"))))
+        5, "up", lambda: all(haproxy.states()[pool, "e1"].startswith("UP") for pool in ("edges", "viewers", "play"))))
 
     # --- an edge is killed: the next request is answered by the other one
     before = {name: viewer.look() for name, viewer in viewers.items()}

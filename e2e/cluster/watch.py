@@ -13,10 +13,15 @@ class Seen:
     def __init__(self, stream):
         self.stream = stream
         self.sequence = -1
+        #: The number of the newest segment.
+        self.last = -1
         self.newest = 0.0
+        #: How often a list began with an earlier segment than the one before it.
+        self.earlier = 0
         #: When the newest media last became newer, by the monotonic clock.
         self.moved = time.monotonic()
         self.longest_gap = 0.0
+        #: Where numbers began again: the newest segment, and the one that had been listed before.
         self.falls = []
         self.failures = 0
         self.looks = 0
@@ -35,9 +40,12 @@ class Seen:
     def note(self, listed):
         now = time.monotonic()
         self.looks += 1
-        if listed.sequence < self.sequence:
-            self.falls.append((self.sequence, listed.sequence))
-        self.sequence = listed.sequence
+        last = listed.sequence + len(listed.segments) - 1
+        self.earlier += listed.sequence < self.sequence
+        # Of two edges one may be a segment ahead.
+        if last < self.last - 1:
+            self.falls.append((self.last, last))
+        self.sequence, self.last = listed.sequence, max(self.last, last)
         # Two edges may be a part apart: only what is new counts.
         if listed.newest > self.newest + 0.01:
             self.longest_gap = max(self.longest_gap, now - self.moved)
