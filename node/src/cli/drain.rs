@@ -52,7 +52,9 @@ pub(super) fn run(order: &Order, loaded: &Loaded) -> Result<String, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::io("start the command", &e))?;
-    runtime.block_on(send(call))
+    let said = runtime.block_on(send(call))?;
+    let now = if order.undrain { "takes new sessions again" } else { "takes no new sessions" };
+    Ok(if said.is_empty() { format!("the node {now}\n") } else { format!("{said}\n") })
 }
 
 fn call(order: &Order, loaded: &Loaded) -> Result<Call, Failure> {
@@ -138,7 +140,7 @@ async fn exchange(socket: TcpStream, call: Call) -> Result<(StatusCode, Bytes), 
     Ok((status, body))
 }
 
-/// What the answer says: `{"success":…, "message":…}`.
+/// The message of an answer (`{"success":…, "message":…}`), which may be empty.
 fn answer(status: StatusCode, body: &[u8]) -> Result<String, Failure> {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = json.as_ref().and_then(|json| json.get("message")?.as_str()).unwrap_or("").to_owned();
@@ -148,9 +150,7 @@ fn answer(status: StatusCode, body: &[u8]) -> Result<String, Failure> {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => refused(format!(
             "the node refuses{and_message}; run this on its own machine, or give its admin token (SLUICE_ADMIN_TOKEN_FILE)"
         )),
-        (status, Some(true)) if status.is_success() => {
-            Ok(if message.is_empty() { "done\n".into() } else { format!("{message}\n") })
-        }
+        (status, Some(true)) if status.is_success() => Ok(message),
         (status, Some(false)) if status.is_success() => refused(format!("the node refuses{and_message}")),
         (status, _) => refused(format!("the node answers {status}{and_message}; is it a sluice-node?")),
     }
@@ -197,8 +197,8 @@ mod tests {
         let of = |status: u16, body: &str| {
             answer(StatusCode::from_u16(status).unwrap(), body.as_bytes()).map_err(|f| f.message)
         };
-        assert_eq!(of(200, r#"{"success":true,"message":"draining"}"#), Ok("draining\n".into()));
-        assert_eq!(of(200, r#"{"success":true}"#), Ok("done\n".into()));
+        assert_eq!(of(200, r#"{"success":true,"message":"draining"}"#), Ok("draining".into()));
+        assert_eq!(of(200, r#"{"success":true}"#), Ok(String::new()));
         let refused = of(200, r#"{"success":false,"message":"no such node"}"#);
         assert_eq!(refused, Err("the node refuses: no such node".into()));
         assert!(of(403, "").unwrap_err().contains("admin token"));
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn it_speaks_http() {
-        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n{\"success\":true,\"message\":\"okay\"}";
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n{\"success\":true,\"message\":\"\"}";
         let (address, thread) = server(answer);
         let loaded = loaded(&[
             ("node_id", "o-1"),
             ("http_addr", &address.to_string()),
             ("admin_token", "0123456789abcdef"),
         ]);
-        assert_eq!(run(&Order::default(), &loaded).unwrap(), "okay\n");
+        assert_eq!(run(&Order::default(), &loaded).unwrap(), "the node takes no new sessions\n");
         let asked = thread.join().unwrap();
         assert!(asked.starts_with("POST /rest/v2/cluster/node/o-1/drain HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("authorization: Bearer 0123456789abcdef\r\n"), "{asked}");
