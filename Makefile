@@ -2,7 +2,7 @@
 # Downloads and built tools go to ~/.cache/sluice, everything else to target/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition
+.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -25,7 +25,7 @@ fuzz: ## Fuzz every parser of network input; SECONDS=60 each, TARGET=name for on
 	@scripts/setup.sh build
 	@fuzz/run $(or $(SECONDS),60) $(TARGET)
 
-test-scale: ## 500 publishers, a minute of garbage, a minute of LL-HLS
+test-scale: ## 500 publishers, garbage, LL-HLS; clusters that are killed, cut apart, without database
 	@scripts/setup.sh test
 	@scripts/scale.sh $(ARGS)
 
@@ -51,6 +51,14 @@ chaos: ## Kill every process of a cluster under load for 5 minutes
 partition: ## Two origins that lose sight of each other (network namespaces, root); ARGS="--mode static"
 	@scripts/setup.sh cluster
 	@scripts/cluster.sh partition $(ARGS)
+
+database: ## Take the database away from a cluster for a minute, and bring it back, also empty
+	@scripts/setup.sh cluster
+	@scripts/cluster.sh database $(ARGS)
+
+cluster-bench: ## What relaying costs beside nginx-rtmp, how quickly an edge is there
+	@scripts/setup.sh cluster
+	@scripts/cluster.sh measure $(ARGS)
 
 docs: ## Write docs/configuration.md from the settings; build the book when mdbook is there
 	SLUICE_WRITE_DOCS=1 cargo test --quiet --profile ci -p sluice-node --lib the_page_is_up_to_date

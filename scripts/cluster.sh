@@ -1,9 +1,10 @@
 #!/bin/bash
-# One of the tests that run a cluster of real processes: cluster.sh lb|failover|chaos|partition|database [its arguments]
+# One of the tests that run a cluster of real processes: cluster.sh local|lb|failover|chaos|partition|database|measure
+# and its arguments.
 # They use target/release, or what SLUICE_NODE_BINARY and SLUICE_LOAD_BINARY name.
 . "$(dirname "$0")/lib.sh"
 
-KIND=${1:?usage: cluster.sh lb|failover|chaos|partition|database [arguments]}
+KIND=${1:?usage: cluster.sh local|lb|failover|chaos|partition|database|measure [arguments]}
 shift
 [ -f "e2e/cluster/$KIND.py" ] || die "there is no e2e/cluster/$KIND.py"
 if [ -z "${SLUICE_NODE_BINARY:-}" ]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What takes longer than `make test` may: 500 publishers of 100 kbit/s for 60 s against a node of its own (says CPU and
 # memory, fails when a stream is lost); then a minute of garbage on every port beside a live stream, and a minute of
-# LL-HLS checked against the specification.
+# LL-HLS checked against the specification; then clusters whose nodes and database are killed, cut off and taken away.
 # Arguments go to `sluice-load ingest` (-n 1000, --duration 10s, --kbps 200, ...).
 . "$(dirname "$0")/lib.sh"
 
@@ -22,3 +22,15 @@ say "a minute of garbage, a minute of LL-HLS"
 export SLUICE_TEST_GARBAGE_SECONDS=60 SLUICE_TEST_LLHLS_SECONDS=60
 cargo test --quiet --profile ci -p sluice-node --test failure -- garbage --nocapture
 cargo test --quiet --profile ci -p sluice-node --test llhls -- --nocapture
+
+say "clusters: a minute of chaos, an origin killed under 50 streams, the database away, a partition"
+kill $NODE
+wait $NODE || true
+export SLUICE_NODE_BINARY=target/release/sluice-node SLUICE_LOAD_BINARY=target/release/sluice-load
+scripts/cluster.sh chaos --seconds 60
+scripts/cluster.sh failover --rounds 1
+scripts/cluster.sh database
+# Network namespaces need root.
+if [ "$(id -u)" = 0 ]; then
+  for mode in mongodb static multicast; do scripts/cluster.sh partition --mode $mode; done
+fi

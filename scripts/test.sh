@@ -37,6 +37,9 @@ step "unit and integration tests" cargo test --quiet --profile ci --workspace --
 step "web pages" npm test --silent --prefix node/api/dashboard
 step "fuzz, 100,000 inputs a target" scripts/fuzz.sh 60 --execs 100000
 step "browser" scripts/e2e.sh
+export SLUICE_NODE_BINARY=target/ci/sluice-node SLUICE_LOAD_BINARY=target/ci/sluice-load
+step "load balancers" scripts/cluster.sh lb --mode mongodb
+step "a cluster behind nginx, without a database" scripts/cluster.sh local --check --mode static
 
 for name in "${BROKEN[@]}"; do echo "failed: $name"; done
 echo "$PASSED passed, $FAILED failed"
