@@ -11,11 +11,14 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
 use sluice_media::{StopReason, StreamKey};
-use sluice_store::{App, Broadcast, BroadcastUpdate, ListQuery, Order, SortBy, StoreError, valid_stream_id};
+use sluice_store::{
+    App, Broadcast, BroadcastUpdate, LIST_LIMIT, ListQuery, Order, SortBy, StoreError, valid_stream_id,
+};
 use tokio::task::JoinSet;
 
 use crate::auth;
-use crate::cluster::{ForwardError, ViewerCounts};
+use crate::cluster::{ForwardError, Forwarded, ViewerCounts};
+use crate::elsewhere;
 use crate::forward::{ask, says_yes};
 use crate::reply::{Failed, Number, Outcome, json};
 use crate::state::ApiState;
@@ -150,7 +153,15 @@ pub(crate) async fn get(
     State(state): State<Arc<ApiState>>,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<Response, Failed> {
-    Ok(match state.store.broadcast(&app, &id).await? {
+    let found = match state.store.broadcast(&app, &id).await? {
+        // Its owner was asked and did not answer; the record is there.
+        None => {
+            let elsewhere = state.owner_elsewhere(&StreamKey::new(app.as_str(), id.as_str()));
+            elsewhere.map(|_| elsewhere::without_record(&id))
+        }
+        found => found,
+    };
+    Ok(match found {
         Some(b) => json(StatusCode::OK, &state.show(&app, b)),
         None => StatusCode::NOT_FOUND.into_response(),
     })
@@ -196,19 +207,16 @@ pub(crate) struct Ids {
     ids: Option<String>,
 }
 
+fn split_ids(ids: &str) -> impl Iterator<Item = String> + '_ {
+    ids.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
 pub(crate) async fn delete_many(
     State(state): State<Arc<ApiState>>,
     Extension(app): Extension<App>,
     Query(query): Query<Ids>,
 ) -> Result<Outcome, Failed> {
-    let ids: Vec<String> = query
-        .ids
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|id| !id.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let ids: Vec<String> = split_ids(&query.ids.unwrap_or_default()).collect();
     if ids.is_empty() {
         return Ok(Outcome::no("no ids are given: say ?ids=a,b,c"));
     }
@@ -278,12 +286,15 @@ pub(crate) struct ListParams {
     sort_by: Option<String>,
     order_by: Option<String>,
     search: Option<String>,
+    /// Ours: these alone, separated by commas.
+    ids: Option<String>,
 }
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
     Path((app, offset, size)): Path<(String, String, String)>,
     Query(params): Query<ListParams>,
+    forwarded: Option<Extension<Forwarded>>,
 ) -> Result<Response, Failed> {
     let number = |text: &str| {
         text.parse::<i64>()
@@ -306,8 +317,27 @@ pub(crate) async fn list(
         },
         search: params.search.filter(|s| !s.is_empty()),
     };
-    let found = state.store.list_broadcasts(&app, query).await?;
-    let shown: Vec<_> = found.into_iter().map(|b| state.show(&app, b)).collect();
+    let forwarded = forwarded.is_some();
+    let found = match params.ids {
+        Some(ids) => {
+            let ids: Vec<String> = split_ids(&ids).take(LIST_LIMIT).collect();
+            state.store.broadcasts(&app, &ids).await?
+        }
+        None if forwarded => state.store.list_broadcasts(&app, query).await?,
+        None => elsewhere::page(&state, &app, query).await?,
+    };
+    if forwarded {
+        let shown: Vec<_> = found.into_iter().map(|b| state.show(&app, b)).collect();
+        return Ok(json(StatusCode::OK, &shown));
+    }
+    let mut told = elsewhere::as_owners_say(&state, &app, &found).await;
+    let shown: Vec<_> = found
+        .into_iter()
+        .map(|b| match told.remove(&b.stream_id) {
+            Some(told) => told,
+            None => serde_json::json!(state.show(&app, b)),
+        })
+        .collect();
     Ok(json(StatusCode::OK, &shown))
 }
 
@@ -315,14 +345,16 @@ pub(crate) async fn count(
     State(state): State<Arc<ApiState>>,
     Extension(app): Extension<App>,
 ) -> Result<Number, Failed> {
-    Ok(Number { number: state.store.count_broadcasts(&app.name, None).await? })
+    let missing = elsewhere::missing(&state, &app.name, None).await?.len() as u64;
+    Ok(Number { number: state.store.count_broadcasts(&app.name, None).await? + missing })
 }
 
 pub(crate) async fn count_search(
     State(state): State<Arc<ApiState>>,
     Path((app, search)): Path<(String, String)>,
 ) -> Result<Number, Failed> {
-    Ok(Number { number: state.store.count_broadcasts(&app, Some(&search)).await? })
+    let missing = elsewhere::missing(&state, &app, Some(&search)).await?.len() as u64;
+    Ok(Number { number: state.store.count_broadcasts(&app, Some(&search)).await? + missing })
 }
 
 pub(crate) async fn count_live(

@@ -13,6 +13,7 @@ mod auth;
 mod broadcasts;
 mod client;
 pub mod cluster;
+mod elsewhere;
 mod forward;
 mod health;
 mod live;

@@ -93,7 +93,7 @@ impl ApiState {
         self.cluster.as_ref()?.stream(&key.app, &key.id)
     }
 
-    fn is_elsewhere(&self, place: &StreamPlace) -> bool {
+    pub(crate) fn is_elsewhere(&self, place: &StreamPlace) -> bool {
         place.owner.as_ref().is_some_and(|owner| *owner != self.settings.node_id)
     }
 

@@ -22,6 +22,8 @@ struct Cluster {
     /// `node METHOD uri body`
     asked: Mutex<Vec<String>>,
     away: AtomicBool,
+    /// The nodes share no database.
+    apart: AtomicBool,
 }
 
 #[async_trait]
@@ -75,7 +77,8 @@ impl ClusterView for Cluster {
 
     fn health(&self) -> ClusterHealth {
         let store_away = self.away.load(Relaxed).then(|| Duration::from_millis(1500));
-        ClusterHealth { mode: "mongodb", store_away }
+        let mode = if self.apart.load(Relaxed) { "static" } else { "mongodb" };
+        ClusterHealth { mode, store_away }
     }
 
     fn counters(&self) -> Vec<Counter> {
@@ -392,6 +395,68 @@ async fn what_needs_no_store_is_done_without_it() {
         f.send("GET", "/LiveApp/rest/v2/broadcasts/count", REMOTE, &[], Body::empty()).await.status,
         403
     );
+}
+
+#[tokio::test]
+async fn without_a_database_owners_tell_of_their_streams() {
+    let places = ["made", "came", "silent"]
+        .map(|id| place(id, Some(if id == "silent" { "n3" } else { "n2" }), 3, &[]));
+    let (f, cluster) = fixture(places.into()).await;
+    cluster.apart.store(true, Relaxed);
+    for id in ["made", "old"] {
+        f.create(json!({"streamId": id, "name": id})).await;
+    }
+    cluster.answers(
+        "n2",
+        json!([
+            {"streamId": "made", "speed": 1.0}, {"streamId": "came", "speed": 1.0}, {"streamId": "unasked"}, 7
+        ]),
+    );
+    let list = "/LiveApp/rest/v2/broadcasts/list";
+    let shown = |list: Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|b| format!("{} {}", b["streamId"], b["speed"])).collect()
+    };
+    let all = ["\"made\" 1.0", "\"old\" 0.0", "\"came\" 1.0", "\"silent\" 0.0"];
+    assert_eq!(shown(f.get(&format!("{list}/0/50")).await.ok()), all);
+    let mut asked = cluster.asked();
+    asked.sort();
+    assert_eq!(
+        asked,
+        [
+            "n2 GET /LiveApp/rest/v2/broadcasts/list/0/250?ids=made,came",
+            "n3 GET /LiveApp/rest/v2/broadcasts/list/0/250?ids=silent",
+        ]
+    );
+    for (query, want) in [
+        ("0/1", &all[..1]),
+        ("1/2", &all[1..3]),
+        ("2/1", &all[2..3]),
+        ("3/9", &all[3..]),
+        ("4/9", &[]),
+        ("0/9?search=ame", &all[2..3]),
+        ("0/9?type_by=VoD", &[]),
+        ("2/9?type_by=liveStream", &all[2..]),
+        ("0/9?sort_by=name&order_by=desc", &[all[1], all[0], all[2], all[3]]),
+        ("0/9?ids=old,none", &all[1..2]),
+    ] {
+        assert_eq!(shown(f.get(&format!("{list}/{query}")).await.ok()), want, "{query}");
+    }
+    let number = |uri: &'static str| {
+        let f = &f;
+        async move { f.get(uri).await.ok()["number"].as_u64().unwrap() }
+    };
+    assert_eq!(number("/LiveApp/rest/v2/broadcasts/count").await, 4);
+    assert_eq!(number("/LiveApp/rest/v2/broadcasts/count/M").await, 2);
+    let silent = f.get("/LiveApp/rest/v2/broadcasts/silent").await.ok();
+    assert_eq!((&silent["status"], &silent["hlsViewerCount"]), (&json!("broadcasting"), &json!(3)));
+    // To other nodes it tells what is here.
+    cluster.asked();
+    let mut request = Request::builder().uri(format!("{list}/0/50")).body(Body::empty()).unwrap();
+    request.extensions_mut().insert(Forwarded);
+    let answer = f.router.clone().oneshot(request).await.unwrap();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap().as_array().unwrap().len(), 2);
+    assert!(cluster.asked().is_empty());
 }
 
 #[tokio::test]

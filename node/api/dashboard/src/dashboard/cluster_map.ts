@@ -196,7 +196,7 @@ function route(links: Gathered[], boxes: readonly MapBox[], between: number): Ma
     return {
       ...link,
       path: `M${round(x1)},${y1}C${round(c1)},${y1} ${round(c2)},${y2} ${round(x2)},${y2}`,
-      thickness: round(1.2 + Math.min(5, 0.9 * Math.log2(link.streams.length)) * Math.min(1, CROWD / drawn.length)),
+      thickness: round(1.6 + Math.min(5, 0.9 * Math.log2(link.streams.length)) * Math.min(1, CROWD / drawn.length)),
       label,
       roomy: roomy.get(to.id) ?? true,
     };
