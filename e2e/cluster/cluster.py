@@ -199,11 +199,13 @@ class Cluster:
 
     # --- load balancers
 
-    def nginx(self, http=18080, https=18443, publish=11935, play=11936, rtmps=11937):
-        return Nginx(self, http, https, publish, play, rtmps)
+    def nginx(self, *ports):
+        """Ports: HTTP, HTTPS, RTMP for publishers, RTMP for players, RTMPS; else some behind those of the nodes."""
+        return Nginx(self, *(ports or range(self.base + 200, self.base + 205)))
 
-    def haproxy(self, http=19080, https=19443, publish=12935, play=12936, rtmps=12937, stats=19404):
-        return Haproxy(self, http, https, publish, play, rtmps, stats)
+    def haproxy(self, *ports):
+        """The same, and the port with its numbers."""
+        return Haproxy(self, *(ports or range(self.base + 210, self.base + 216)))
 
 
 class Balancer:
