@@ -35,6 +35,6 @@ case ${1:-} in
     if [ "${2:-:memory:}" != :memory: ]; then durable=(--sync-on-commit); fi
     # --config: a file that lies about somewhere is not looked at.
     exec "$HOME_OF_IT/bin/secantusd-py" --config "$HOME_OF_IT/empty.toml" --host 127.0.0.1 --port "$1" \
-      --storage-path "${2:-:memory:}" --cache-size 64M --log-level WARNING "${durable[@]}" "${@:3}"
+      --storage-path "${2:-:memory:}" --log-level WARNING "${durable[@]}" "${@:3}"
     ;;
 esac
