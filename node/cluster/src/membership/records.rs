@@ -107,7 +107,7 @@ fn read(record: NodeRecord, now: Instant) -> Option<(NodeId, Node)> {
     let member: Member = serde_json::from_value(record.document).ok()?;
     let sane = valid_node_id(&record.id) && member.id.as_str() == record.id && member.ports.cluster != 0;
     let addr = member.cluster_addr();
-    sane.then(|| (member.id, Node { boot: BootId(record.boot), counter: record.counter, addr, at: now }))
+    sane.then_some((member.id, Node { boot: BootId(record.boot), counter: record.counter, addr, at: now }))
 }
 
 /// What this node writes of itself.

@@ -207,6 +207,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Message::parse`], and a length that is too large.
+    #[expect(clippy::should_implement_trait, reason = "none now does not mean none later")]
     pub fn next(&mut self) -> Result<Option<Message>, MessageError> {
         let Some(length) = self.buffer.first_chunk::<LENGTH>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length);

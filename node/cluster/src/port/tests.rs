@@ -105,7 +105,7 @@ async fn alpn_tells_who_serves() {
 async fn requests_know_who_asks_and_share_a_connection() {
     let node = node("b", Limits::default());
     let client = Client::new(&tls("a"));
-    assert_eq!(text(&client.request(&node.addr, request("/who"), SECOND).await.unwrap()), "a");
+    assert_eq!(text(&client.request(&node.addr, request("/who"), 10 * SECOND).await.unwrap()), "a");
     let all = (0..100).map(|_| {
         let (client, addr) = (client.clone(), node.addr.clone());
         tokio::spawn(
@@ -126,7 +126,7 @@ async fn bodies_come_back_whole_and_are_bounded() {
     assert!(answer.body().len() == 3 << 20 && answer.body().iter().all(|byte| *byte == 7));
     let answer = client.request(&node.addr, post((3 << 20) + 1), 10 * SECOND).await.unwrap();
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    let error = client.ask(&node.addr, request("/nowhere"), SECOND).await.unwrap_err();
+    let error = client.ask(&node.addr, request("/nowhere"), 10 * SECOND).await.unwrap_err();
     assert!(matches!(&error, PortError::Status { status: StatusCode::NOT_FOUND, .. }), "{error}");
     assert!(!error.is_unreachable());
 }
@@ -135,12 +135,12 @@ async fn bodies_come_back_whole_and_are_bounded() {
 async fn a_node_that_was_restarted_is_asked_again_at_once() {
     let node = node("b", Limits::default());
     let client = Client::new(&tls("a"));
-    client.request(&node.addr, request("/who"), SECOND).await.unwrap();
+    client.request(&node.addr, request("/who"), 10 * SECOND).await.unwrap();
     let addr = node.addr.clone();
     drop(node);
     let gone = loop {
         // Until the listener is closed, too.
-        match client.request(&addr, request("/who"), SECOND).await {
+        match client.request(&addr, request("/who"), 10 * SECOND).await {
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             Err(error) => break error,
         }
@@ -151,7 +151,7 @@ async fn a_node_that_was_restarted_is_asked_again_at_once() {
     socket.bind(&addr.parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.listen(16).unwrap();
     let _node = node_at("c", socket.into(), Limits::default());
-    assert_eq!(text(&client.request(&addr, request("/who"), SECOND).await.unwrap()), "a");
+    assert_eq!(text(&client.request(&addr, request("/who"), 10 * SECOND).await.unwrap()), "a");
 }
 
 #[tokio::test]
@@ -160,15 +160,15 @@ async fn limits_of_time_hold_and_do_not_spoil_the_next_request() {
     let client = Client::new(&tls("a"));
     let began = Instant::now();
     let error = client.request(&node.addr, request("/slow"), Duration::from_millis(200)).await.unwrap_err();
-    assert!(matches!(error, PortError::Timeout { .. }) && began.elapsed() < SECOND);
-    assert_eq!(text(&client.request(&node.addr, request("/who"), SECOND).await.unwrap()), "a");
+    assert!(matches!(error, PortError::Timeout { .. }) && began.elapsed() < 5 * SECOND);
+    assert_eq!(text(&client.request(&node.addr, request("/who"), 10 * SECOND).await.unwrap()), "a");
 
     // Somebody who listens and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = silent.local_addr().unwrap().to_string();
     let began = Instant::now();
     let error = client.request(&addr, request("/who"), Duration::from_millis(200)).await.unwrap_err();
-    assert!(error.is_unreachable() && began.elapsed() < SECOND, "{error}");
+    assert!(error.is_unreachable() && began.elapsed() < 5 * SECOND, "{error}");
     assert!(client.dial(&addr, Alpn::Relay).await.unwrap_err().is_unreachable());
     drop(silent);
     assert!(client.dial(&addr, Alpn::Relay).await.unwrap_err().is_unreachable());
@@ -192,7 +192,7 @@ async fn without_tls_there_is_nothing_but_an_alert() {
         stream.write_all(words).await.unwrap();
         let mut answer = Vec::new();
         // A reset is an answer as good as an end.
-        let _ = tokio::time::timeout(SECOND, stream.read_to_end(&mut answer)).await.expect("it ends");
+        let _ = tokio::time::timeout(5 * SECOND, stream.read_to_end(&mut answer)).await.expect("it ends");
         assert!(answer.is_empty() || (answer[0] == 21 && answer.len() == 7), "{answer:?}");
     }
 }
@@ -200,7 +200,7 @@ async fn without_tls_there_is_nothing_but_an_alert() {
 #[tokio::test]
 async fn slow_handshakes_are_cut_and_leave_room_for_others() {
     let limits =
-        Limits { handshake: Duration::from_millis(300), handshakes_per_address: 8, ..Limits::default() };
+        Limits { handshake: 2 * SECOND, handshakes_per_address: 8, ..Limits::default() };
     let node = node("b", limits);
     let mut idle = Vec::new();
     for _ in 0..32 {
@@ -218,7 +218,7 @@ async fn slow_handshakes_are_cut_and_leave_room_for_others() {
     // The idle ones are closed, and their places are free.
     for mut stream in idle {
         let mut end = Vec::new();
-        let _ = tokio::time::timeout(2 * SECOND, stream.read_to_end(&mut end)).await.expect("closed");
+        let _ = tokio::time::timeout(10 * SECOND, stream.read_to_end(&mut end)).await.expect("closed");
     }
     client.dial(&node.addr, Alpn::Mesh).await.unwrap();
 }
@@ -230,7 +230,7 @@ async fn closing_ends_what_is_open() {
     node.greeted.recv().await.unwrap();
     node.port.close();
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(SECOND, stream.read_to_end(&mut rest)).await.expect("it ends");
+    let _ = tokio::time::timeout(5 * SECOND, stream.read_to_end(&mut rest)).await.expect("it ends");
     assert!(TcpStream::connect(&node.addr).await.is_err());
 }
 
