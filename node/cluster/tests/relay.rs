@@ -12,7 +12,7 @@ use relay_common::*;
 use sluice_cluster::member::NodeId;
 use sluice_cluster::relay::{FetchError, Follow, Serve};
 use sluice_cluster::wire::{Decoder, Encoder, EndReason, Message, Open, Refusal};
-use sluice_media::{Event, Hub, Start, StopReason, Stream};
+use sluice_media::{Event, Hub, Start, StopReason, Stream, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::sleep;
 
@@ -180,6 +180,27 @@ async fn the_newest_group_comes_first_and_live_frames_before_older_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_one_that_is_still_filling_up_gets_all_too() {
+    let net = Arc::default();
+    let names = ["a", "b", "c", "d"];
+    let nodes: Vec<_> = names.iter().map(|n| Node::new(&net, n)).collect();
+    let mut camera = Camera::new(&nodes[0].hub, 1).with_pictures_of(20_000);
+    camera.film(50 * 20);
+    let mut readers = Vec::new();
+    for i in 1..4 {
+        nodes[i].known.set(&key(), &[(names[i - 1], 1)]);
+        let stream = nodes[i].relays.fetch(&key()).await.expect("is there");
+        assert!(!stream.is_backfilled(), "the newest group is enough to begin");
+        readers.push(stream.subscribe(Start::Newest, Duration::from_secs(5)));
+    }
+    camera.film(1);
+    for reader in &readers {
+        reader.stream().wait_backfilled(Duration::from_secs(60)).await;
+        until_same(camera.stream(), reader.stream()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hundred_who_ask_share_a_connection() {
     let net: Arc<Net> = Arc::default();
     let (a, b) = (Node::new(&net, "a"), Node::new(&net, "b"));
@@ -286,8 +307,6 @@ async fn viewers_follow_to_a_new_owner_and_a_lower_epoch_is_ignored() {
     }
     assert_eq!(last, 2);
 }
-
-use sluice_media::Timestamp;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_ends_and_returns_keeps_its_viewers_and_one_that_does_not_ends() {
@@ -405,7 +424,8 @@ async fn loops_and_long_ways_are_refused() {
     assert!(matches!(raw.next().await, Some(Message::Refused { refusal: Refusal::Loop, .. })));
     nodes[1].known.set(&key(), &[("d", 1)]);
     net.kill("a");
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(12)).await;
+    // They have waited together, not one after the other.
     for node in &nodes[1..5] {
         assert!(node.hub.get(&key()).is_none(), "nobody feeds on anybody who feeds on it: {}", node.id);
     }

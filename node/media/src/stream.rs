@@ -250,6 +250,11 @@ impl Stream {
         let _ = tokio::time::timeout(limit, whole.wait_for(|w| *w)).await;
     }
 
+    /// Whether everything that its source keeps is here. Always so for a stream of this node.
+    pub fn is_backfilled(&self) -> bool {
+        *self.whole.borrow()
+    }
+
     pub(crate) fn set_whole(&self, whole: bool) {
         self.whole.send_replace(whole);
     }

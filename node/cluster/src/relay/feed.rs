@@ -122,10 +122,10 @@ impl Feed {
         if ended && self.lanes.iter_mut().all(Lane::is_over) {
             return Ok(Progress::Ended);
         }
-        if self.backfill && self.sent_frame && to.batch().len() < OLDER {
-            self.send_older(to)?;
+        if self.backfill && self.sent_frame && (to.batch().len() >= OLDER || self.send_older(to)?) {
+            return Ok(Progress::More);
         }
-        Ok(if self.backfill && self.sent_frame { Progress::More } else { Progress::Done })
+        Ok(Progress::Done)
     }
 
     fn tell_state(&mut self, to: &mut Encoder) -> Result<(), WireError> {
@@ -292,8 +292,11 @@ impl Feed {
         }
     }
 
-    /// Older groups, the newest of them first, so that what the asker has never has a hole.
-    fn send_older(&mut self, to: &mut Encoder) -> Result<(), WireError> {
+    /// Older groups, the newest of them first, so that what the asker has never has a hole. Says whether there are
+    /// more right now.
+    fn send_older(&mut self, to: &mut Encoder) -> Result<bool, WireError> {
+        // Asked first: what this node still fetches itself is put in front of what it has.
+        let whole = self.stream.is_backfilled();
         let most = to.batch().len() + OLDER;
         while to.batch().len() < most {
             if let Some(past) = &mut self.past {
@@ -312,8 +315,11 @@ impl Feed {
             };
             let next = self.lanes.iter().enumerate().filter_map(|(i, l)| Some((i, older(l)?)));
             let Some((i, group)) = next.max_by_key(|(i, g)| (g.head.stamp.place(), usize::MAX - i)) else {
-                self.backfill = false;
-                return to.encode(Message::BackfillDone);
+                if whole {
+                    self.backfill = false;
+                    to.encode(Message::BackfillDone)?;
+                }
+                return Ok(false);
             };
             self.lanes[i].oldest = Some(group.head.stamp.place());
             let frames = group.len();
@@ -326,7 +332,7 @@ impl Feed {
                 self.past = Some(PastGroup { group, index: 0, frames });
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -292,7 +292,8 @@ impl RelayServer {
             changed.as_mut().enable();
             let progress = feed.fill(&mut out.encoder)?;
             if progress == Progress::Ended {
-                return self.end(out, served, &feed, EndReason::Ended).await;
+                let reason = if stream.is_relayed() { EndReason::Gone } else { EndReason::Ended };
+                return self.end(out, served, &feed, reason).await;
             }
             if !out.encoder.batch().is_empty() {
                 self.send(out, served, &feed).await?;

@@ -189,6 +189,8 @@ impl Task {
                     Parted::Over(over) => return over,
                     Parted::Switch => continue,
                     Parted::Ended(EndReason::Ended) => self.ended = Some(self.epoch),
+                    // It has waited already; unless there is somebody else, so have we.
+                    Parted::Ended(EndReason::Gone) if self.has_no_other_source() => return Over::Lost,
                     Parted::Ended(_) => {}
                     Parted::Broken(error) => self.last_error = Some(error),
                 }
@@ -217,6 +219,11 @@ impl Task {
             s.node != self.relays.me && s.epoch >= floor && self.ended.is_none_or(|ended| s.epoch > ended)
         };
         (all.into_iter().filter(fit).collect(), any)
+    }
+
+    fn has_no_other_source(&self) -> bool {
+        let last = self.entry.shown().source.clone();
+        self.candidates().0.iter().all(|s| Some(&s.node) == last.as_ref())
     }
 
     fn failed(&mut self, source: &Source, error: RelayError) {
@@ -478,6 +485,7 @@ impl Task {
             Parted::Ended(EndReason::Ended) => "the stream has ended there".to_owned(),
             Parted::Ended(EndReason::Moved) => "the stream has moved".to_owned(),
             Parted::Ended(EndReason::Stopping) => "the node is stopping".to_owned(),
+            Parted::Ended(EndReason::Gone) => "it has lost the stream".to_owned(),
             Parted::Broken(error) => {
                 self.relays.counters.failures.fetch_add(1, Relaxed);
                 error.to_string()

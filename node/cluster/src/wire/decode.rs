@@ -390,7 +390,9 @@ fn accepted(f: &mut Fields<'_>) -> Result<Accepted, WireError> {
     let retain_bytes = f.uint()?;
     bound("number of bytes that are kept", retain_bytes, limits::RETAIN_BYTES)?;
     let settings = StreamSettings { wish, retain: Duration::from_micros(retain), retain_bytes };
-    let started: SystemTime = f.wall()?;
+    let started = f.uint()?;
+    bound("start of the stream", started, limits::WALL_SECONDS as u64 * 1000)?;
+    let started = SystemTime::UNIX_EPOCH + Duration::from_millis(started);
     let hls: Bytes = f.own_bytes("packaging", limits::HLS)?;
     Ok(Accepted { origin, settings, started, hls, path: f.path()? })
 }

@@ -1,9 +1,9 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sluice_media::{Arrived, GroupHead, MetaValue, Segmentation, Stamp, Timestamp, TrackConfig};
 
-use super::fields::{VARINT, bound, put_bytes, put_int, put_path, put_stamp, put_uint, put_wall};
+use super::fields::{VARINT, bound, put_bytes, put_int, put_path, put_stamp, put_uint};
 use super::message::{flag, kind};
 use super::{Accepted, Batch, Message, Open, VERSION, WireError, config, limits};
 
@@ -265,7 +265,7 @@ fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted) -> Result<(), WireError>
     put_uint(out, settings.retain_bytes.min(limits::RETAIN_BYTES));
     // As it is shown, and no finer.
     let millis = started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    put_wall(out, SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+    put_uint(out, millis);
     put_bytes(out, "packaging", hls, limits::HLS)?;
     put_path(out, path)
 }

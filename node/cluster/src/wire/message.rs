@@ -112,16 +112,20 @@ pub enum EndReason {
     Moved,
     /// This node is stopping.
     Stopping,
+    /// The stream came from another node and did not come back in time: who got it here need not wait again.
+    Gone,
 }
 
 impl EndReason {
-    pub(super) const ALL: [EndReason; 3] = [EndReason::Ended, EndReason::Moved, EndReason::Stopping];
+    pub(super) const ALL: [EndReason; 4] =
+        [EndReason::Ended, EndReason::Moved, EndReason::Stopping, EndReason::Gone];
 
     pub(super) fn code(self) -> u8 {
         match self {
             EndReason::Ended => 1,
             EndReason::Moved => 2,
             EndReason::Stopping => 3,
+            EndReason::Gone => 4,
         }
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -316,7 +317,13 @@ pub fn dump(stream: &Stream) -> Vec<Vec<String>> {
         loop {
             match cursor.peek(&track.ring) {
                 Peek::Group(g) => lines.push(format!("G {:?}", g.head)),
-                Peek::Item(a) => lines.push(format!("F {:?}", a.frame)),
+                Peek::Item(a) => {
+                    let f = &a.frame;
+                    let mut hasher = DefaultHasher::new();
+                    f.payload.hash(&mut hasher);
+                    let payload = (f.payload.len(), hasher.finish());
+                    lines.push(format!("F {} {} {} {payload:?}", f.dts.0, f.pts.0, f.keyframe));
+                }
                 _ => break,
             }
             cursor.advance();
@@ -346,7 +353,8 @@ pub fn arrivals(stream: &Stream, from: i64) -> Vec<(u8, Timestamp)> {
 
 /// Waits until something is so, a minute of the runtime's clock at most.
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..60_000 {
+    let limit = tokio::time::Instant::now() + Duration::from_secs(60);
+    while tokio::time::Instant::now() < limit {
         if so() {
             return;
         }
