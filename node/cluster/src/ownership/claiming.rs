@@ -184,7 +184,8 @@ pub struct Claiming {
     rounds: u32,
     known: u64,
     tails: Vec<Tail>,
-    told: Option<Numbers>,
+    // In which epoch, which numbers.
+    told: Option<(u64, Numbers)>,
     // Whoever may have used a number has said so.
     complete: bool,
     carriers: Vec<NodeId>,
@@ -201,7 +202,7 @@ impl Claiming {
             rounds: 0,
             known: view.known.max(own.map_or(0, |t| t.epoch)).min(HIGHEST),
             tails: own.into_iter().collect(),
-            told: view.told,
+            told: view.told.map(|numbers| (view.known, numbers)),
             complete: false,
             carriers: view.carriers,
             others: view.others,

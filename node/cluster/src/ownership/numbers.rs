@@ -59,12 +59,12 @@ impl Tail {
 ///
 /// - `complete`: everybody who may have a number of the newest owner has answered: right after the highest tail.
 /// - else after the `reserve` of the store, when it is ahead of all that is known;
-/// - else well after the tails and what the owner in the epoch `known` `told` last, a moment before it was lost;
+/// - else well after the tails and what an owner `told` last, in which epoch, a moment before it was lost;
 /// - when nobody knows any of that owner, and the store may never have heard of it, also after all that it can have used:
 ///   each lease has a range of numbers of its own.
 pub fn after(
     tails: &[Tail],
-    told: Option<Numbers>,
+    told: Option<(u64, Numbers)>,
     complete: bool,
     reserve: Option<Numbers>,
     known: u64,
@@ -73,7 +73,7 @@ pub fn after(
     if complete && let Some(highest) = highest {
         return highest;
     }
-    let near = highest.into_iter().chain(told.map(next)).reduce(Numbers::max);
+    let near = highest.into_iter().chain(told.map(|(_, n)| next(n))).reduce(Numbers::max);
     // A store that never heard of the stream, or forgot it, has none.
     let reserve = reserve.filter(|r| *r != Numbers::default());
     let numbers = match (near, reserve) {
@@ -81,7 +81,8 @@ pub fn after(
         (Some(near), Some(reserve)) if reserve.max(near) == reserve => reserve,
         (Some(near), reserve) => plus(near, MARGIN).max(reserve.unwrap_or_default()),
     };
-    let newest = told.is_some() || tails.iter().any(|t| t.epoch >= known);
+    let newest =
+        tails.iter().map(|t| t.epoch).chain(told.map(|(epoch, _)| epoch)).any(|epoch| epoch >= known);
     let stored = reserve.is_some() && !is_local(known);
     if newest || stored { numbers } else { numbers.max(range_after(known)) }
 }
@@ -124,13 +125,16 @@ mod tests {
         assert_eq!(after(&tails, None, false, Some(numbers(310, 300, 9_000)), 5), numbers(310, 300, 9_000));
         assert_eq!(after(&tails, None, false, None, 5), numbers(313, 303, 60_004_000));
         // The owner told more than it had reserved, for the store was away.
-        let told = Some(numbers(400, 1, 1));
+        let told = Some((5, numbers(400, 1, 1)));
         assert_eq!(
             after(&tails, told, false, Some(numbers(310, 300, 9_000)), 5),
             numbers(701, 303, 60_004_000)
         );
         assert_eq!(after(&[], told, false, None, 5), numbers(701, 302, 60_000_001));
         assert_eq!(after(&tails, told, true, None, 5), numbers(13, 3, 4_000));
+        // What an earlier owner told does not cover a later one.
+        let later = local_after(5, BootId(9));
+        assert_eq!(after(&[], told, false, None, later).media_sequence, 1 << 20);
     }
 
     #[test]
