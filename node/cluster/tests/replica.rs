@@ -179,6 +179,10 @@ impl Node {
         self.join();
     }
 
+    fn heard(&self) -> Vec<String> {
+        self.heard.0.lock().unwrap().clone()
+    }
+
     /// All that is shared, as the store says.
     async fn all(&self) -> (Vec<(String, AppSettings)>, Vec<Broadcast>, Option<String>) {
         let apps: Vec<_> =
@@ -292,9 +296,10 @@ async fn what_changes_on_one_node_is_soon_everywhere() {
     assert!(one.replica.delete_app("LiveApp", true).await.unwrap());
     same(&[one, two, three]).await;
     assert_eq!(three.all().await, (vec![], vec![], Some("hash".into())));
-    let heard = three.heard.0.lock().unwrap().clone();
-    assert_eq!(heard, ["created LiveApp/s", "deleted LiveApp/s", "deleted app LiveApp"]);
-    assert!(one.heard.0.lock().unwrap().is_empty(), "a node hears of others only");
+    // It hears of it when it is stored, a moment after it is known.
+    eventually("told of all", || async { three.heard().len() >= 3 }).await;
+    assert_eq!(three.heard(), ["created LiveApp/s", "deleted LiveApp/s", "deleted app LiveApp"]);
+    assert!(one.heard().is_empty(), "a node hears of others only");
 }
 
 #[tokio::test]
@@ -341,7 +346,8 @@ async fn live_streams_stay_with_their_node_and_their_outcome_is_told() {
     assert_eq!(one.replica.delete_broadcasts("a", &ids(&["zombi"])).await.unwrap(), ["zombi"]);
     same(&[&one, &two]).await;
     assert_eq!(two.replica.broadcast("a", "zombi").await.unwrap(), None);
-    assert!(two.heard.0.lock().unwrap().contains(&"deleted a/zombi".to_owned()));
+    eventually("told that it is deleted", || async { two.heard().contains(&"deleted a/zombi".to_owned()) })
+        .await;
 }
 
 #[tokio::test]

@@ -167,6 +167,9 @@ fn told(value: Value) -> ReadRecord {
 /// When nothing of it can be read.
 pub fn read_push(body: &[u8]) -> Result<Vec<ReadRecord>, BadBody> {
     let Records { records } = read::<Records<Value>>(body)?;
+    if records.len() > RECORDS {
+        return Err(BadBody::Unreadable(format!("{} records in one body", records.len())));
+    }
     Ok(records.into_iter().map(told).collect())
 }
 
@@ -200,7 +203,9 @@ pub fn read_pushed(body: &[u8]) -> Result<(Vec<ReadRecord>, Vec<Refused>), BadBo
         newer: Vec<Value>,
         refused: Vec<Refused>,
     }
-    let Lenient { newer, refused } = read(body)?;
+    let Lenient { mut newer, mut refused } = read(body)?;
+    newer.truncate(RECORDS);
+    refused.truncate(RECORDS);
     Ok((newer.into_iter().map(told).collect(), refused))
 }
 
@@ -225,7 +230,8 @@ pub fn read_page(body: &[u8]) -> Result<ReadPage, BadBody> {
         #[serde(default)]
         lacks: Vec<String>,
     }
-    let Lenient { records, next, mut lacks } = read(body)?;
+    let Lenient { mut records, next, mut lacks } = read(body)?;
+    records.truncate(RECORDS);
     lacks.truncate(LACKS);
     Ok(ReadPage { records: records.into_iter().map(told).collect(), next, lacks })
 }
@@ -233,6 +239,11 @@ pub fn read_page(body: &[u8]) -> Result<ReadPage, BadBody> {
 /// A body that has these records.
 pub fn push_body(records: &[Told]) -> Vec<u8> {
     to_body(&Records { records: records.iter().collect() })
+}
+
+/// A body that asks this.
+pub fn ask_body(ask: &Ask) -> Vec<u8> {
+    to_body(ask)
 }
 
 /// Any of the above as a body.
@@ -354,6 +365,7 @@ mod tests {
     #[test]
     fn bodies_are_bounded() {
         assert!(matches!(read_push(&vec![b' '; BODY_LIMIT + 1]), Err(BadBody::TooLarge(_))));
+        assert!(read_push(&to_body(&json!({"records": vec![0; RECORDS + 1]}))).is_err());
         assert!(read_push(b"[[[").is_err() && read_push("[".repeat(100_000).as_bytes()).is_err());
         let ask = |v: Value| read_ask(&to_body(&v));
         assert!(ask(json!({"ask": "parts", "hashes": [1, 2]})).is_err());

@@ -133,7 +133,8 @@ impl<'t> Ledger<'t> {
 
     fn keep(&mut self, record: &Record, deleted_at: Option<i64>) -> Result<(), StoreError> {
         let text = record
-            .to_text()
+            .check()
+            .and_then(|()| record.to_text())
             .map_err(|e| StoreError::Engine { what: "share a record", detail: e.to_string() })?;
         let name = record.name.to_text();
         self.t.put_note(&name, &Note { text, deleted_at })?;
@@ -247,6 +248,7 @@ impl<'t> Ledger<'t> {
                 (ours, Some(note), joined.changed)
             }
         };
+        record.check()?;
         let size = record.to_text()?.len();
         if changed {
             effects.extend(self.put(&record, was_alive)?);

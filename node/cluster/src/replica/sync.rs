@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Replica;
 use super::exchange::{
-    Ask, BadBody, PULL, PUSH, ReadPage, ask_records, push_body, read_page, read_parts, read_pushed, to_body,
+    Ask, BadBody, PULL, PUSH, ReadPage, ask_body, ask_records, push_body, read_page, read_parts, read_pushed,
 };
 use crate::member::NodeId;
 use crate::port::PortError;
@@ -161,12 +161,12 @@ impl Replica {
     /// Asks one node for all that it knows more about, and notes what it is to be told: what it lacks or knows less about. (It
     /// may not know of this node yet, and so not ask.)
     async fn pull_from(self: &Arc<Self>, peers: &dyn Peers, lane: &Lane) -> Result<usize, Failed> {
-        let body = self.request(peers, &lane.addr, PULL, to_body(&self.ask_parts())).await?;
+        let body = self.request(peers, &lane.addr, PULL, ask_body(&self.ask_parts())).await?;
         let parts = read_parts(&body)?.parts;
         let (mut after, mut news) = (None::<String>, 0);
         while !parts.is_empty() {
             let ask = ask_records(&self.core.index(), &parts, after.as_deref());
-            let body = self.request(peers, &lane.addr, PULL, to_body(&ask)).await?;
+            let body = self.request(peers, &lane.addr, PULL, ask_body(&ask)).await?;
             let Ask::Records { until, .. } = ask else { break };
             let ReadPage { records, next, lacks } = read_page(&body)?;
             let applied = self.apply(records).await?;
