@@ -246,6 +246,12 @@ async fn documents_have_the_names_of_ams(uri: &str, options: &MongoOptions) {
         .unwrap();
     assert_eq!(a.get_str("hlsTime").unwrap(), "2");
 
+    // Indexes are made in the background when something is stored.
+    within(Duration::from_secs(10), "the ids are unique", async || {
+        let names = collection("liveapp", "broadcast").list_index_names().await.unwrap();
+        names.iter().any(|name| name == "streamId_1")
+    })
+    .await;
     // What AMS, or somebody in a shell, writes is read.
     let theirs = doc! {
         "_t": "Broadcast", "streamId": "theirs", "status": "finished", "type": "liveStream", "date": 5.0, "dbId": "x",

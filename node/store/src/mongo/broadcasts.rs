@@ -35,8 +35,12 @@ fn epoch_of(document: &Document) -> u64 {
 }
 
 pub(super) async fn create(db: &Db, app: &str, b: &Broadcast) -> OpResult<()> {
-    match db.broadcasts_for(app).await?.insert_one(from_broadcast(b, None, 0)?).await {
-        Ok(_) => Ok(()),
+    let database = db.database_for(app).await?;
+    match database.collection(BROADCAST).insert_one(from_broadcast(b, None, 0)?).await {
+        Ok(_) => {
+            db.stored_in(&database);
+            Ok(())
+        }
         Err(e) if is_duplicate(&e) => {
             Err(StoreError::Exists(format!("broadcast {app}/{}", b.stream_id)).into())
         }
@@ -160,7 +164,8 @@ fn cleared(update: BroadcastUpdate) -> BroadcastUpdate {
 
 pub(super) async fn begin_live(db: &Db, app: &str, begin: BeginLive) -> OpResult<Broadcast> {
     let BeginLive { stream_id: id, node, epoch, now, known } = begin;
-    let broadcasts = db.broadcasts_for(app).await?;
+    let database = db.database_for(app).await?;
+    let broadcasts = database.collection::<Document>(BROADCAST);
     // Ends with the call's time limit at the latest: it goes round again only when somebody else made, deleted
     // or took over the record meanwhile.
     loop {
@@ -188,7 +193,10 @@ pub(super) async fn begin_live(db: &Db, app: &str, begin: BeginLive) -> OpResult
         b.apply(set.clone());
         if is_new {
             match broadcasts.insert_one(from_broadcast(&b, Some(&node), epoch)?).await {
-                Ok(_) => return Ok(b),
+                Ok(_) => {
+                    db.stored_in(&database);
+                    return Ok(b);
+                }
                 Err(e) if is_duplicate(&e) => continue,
                 Err(e) => return Err(e.into()),
             }

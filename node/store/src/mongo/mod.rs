@@ -15,6 +15,7 @@ mod slow;
 mod store;
 mod watch;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -125,6 +126,8 @@ impl Mongo {
             options,
             client: OnceCell::new(),
             names: Names::default(),
+            indexed: Mutex::default(),
+            indexing: tokio::sync::Mutex::default(),
             timings: Timings::default(),
             changes: signal::Sender::new(0),
             purged: AtomicI64::new(0),
@@ -152,12 +155,13 @@ impl Mongo {
     /// As any call.
     pub async fn drop_everything(&self) -> Result<()> {
         let db = &self.db;
+        let _none = db.indexing.lock().await;
         db.call("delete everything", async {
             for database in db.databases().await? {
                 database.drop().await?;
             }
             db.cluster().await?.drop().await?;
-            db.names.clear();
+            db.forget();
             Ok(())
         })
         .await
@@ -186,6 +190,9 @@ struct Db {
     hosts: String,
     client: OnceCell<Client>,
     names: Names,
+    /// The databases of apps whose indexes are made, or are being made.
+    indexed: Mutex<HashSet<String>>,
+    indexing: tokio::sync::Mutex<()>,
     timings: Timings,
     slow: Mutex<slow::Watch>,
     changes: signal::Sender<u64>,
@@ -258,9 +265,15 @@ impl Db {
             self.lost.store(true, Ordering::Release);
         } else if self.lost.swap(false, Ordering::AcqRel) {
             // What changed meanwhile is not known; the server may have lost all that it had.
-            self.names.clear();
+            self.forget();
             self.changed();
         }
+    }
+
+    /// What is known of databases and indexes may no longer be true.
+    fn forget(&self) {
+        self.names.clear();
+        self.indexed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     async fn client(&self) -> OpResult<&Client> {
@@ -307,11 +320,6 @@ impl Db {
         Ok(self.database_of(app).await?.map(|d| d.collection(BROADCAST)))
     }
 
-    /// The broadcasts of an app, which gets a database when it has none.
-    async fn broadcasts_for(&self, app: &str) -> OpResult<Collection<Document>> {
-        Ok(self.database_for(app).await?.collection(BROADCAST))
-    }
-
     /// The database of an app, when it has one.
     async fn database_of(&self, app: &str) -> OpResult<Option<Database>> {
         if let Some(name) = self.names.get(app) {
@@ -339,7 +347,7 @@ impl Db {
         let databases = self.cluster().await?.collection::<Document>(DATABASES);
         for name in names::candidates(&self.options.prefix, app) {
             match databases.insert_one(doc! { "_id": &name, "app": app }).await {
-                Ok(_) => index_broadcasts(&self.named(&name).await?).await?,
+                Ok(_) => {}
                 Err(e) if is_duplicate(&e) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -368,14 +376,33 @@ impl Db {
         Ok(pin!(cursor).try_collect().await?)
     }
 
+    /// Makes the indexes of what was stored before.
     async fn make_indexes(&self) -> OpResult<()> {
-        self.apps().await?.create_index(index(doc! { "appName": 1 }, true)).await?;
-        let owners = [index(doc! { "node": 1, "held": 1 }, false), index(doc! { "usedAt": 1 }, false)];
-        self.owners().await?.create_indexes(owners).await?;
         for database in self.databases().await? {
-            index_broadcasts(&database).await?;
+            if !database.list_collection_names().filter(doc! { "name": BROADCAST }).await?.is_empty() {
+                self.stored_in(&database);
+            }
         }
         Ok(())
+    }
+
+    /// A broadcast was stored in this database: it gets its indexes when it has none, while nobody waits.
+    ///
+    /// Not before: the tests' stand-in can lock up when an index makes its collection while others write.
+    fn stored_in(&self, database: &Database) {
+        let (me, database) = (self.me.clone(), database.clone());
+        if !self.indexed.lock().unwrap_or_else(PoisonError::into_inner).insert(database.name().to_owned()) {
+            return;
+        }
+        tokio::spawn(async move {
+            let Some(db) = me.upgrade() else { return };
+            let _one = db.indexing.lock().await;
+            if let Err(error) = db.fully("make indexes", index_broadcasts(&database)).await {
+                // They only make queries quicker. The next broadcast is the next chance.
+                tracing::warn!(database = database.name(), %error, "indexes cannot be made yet");
+                db.indexed.lock().unwrap_or_else(PoisonError::into_inner).remove(database.name());
+            }
+        });
     }
 }
 

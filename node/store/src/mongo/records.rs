@@ -92,7 +92,7 @@ pub(super) async fn delete_app(db: &Db, name: &str, delete_data: bool) -> OpResu
     if delete_data && let Some(database) = db.database_of(name).await? {
         database.drop().await?;
         // Its indexes are made again when it is used again.
-        db.names.clear();
+        db.forget();
     }
     Ok(db.apps().await?.delete_many(doc! { "appName": name }).await?.deleted_count > 0)
 }

@@ -61,10 +61,7 @@ async fn connect(db: &Db) -> crate::Result<Option<ChangeStream<Document>>> {
         Ok(())
     })
     .await?;
-    if let Err(error) = db.within("make indexes", db.patience(), db.make_indexes()).await {
-        // They only make queries quicker, save that of AppSettings, whose `_id` is as good.
-        tracing::warn!(%error, "the database's indexes cannot be made");
-    }
+    db.fully("make indexes", db.make_indexes()).await?;
     db.fully("watch the settings of apps", open(db)).await
 }
 
