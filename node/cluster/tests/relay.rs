@@ -134,7 +134,7 @@ impl Raw {
     /// `None` when the connection is closed.
     async fn next(&mut self) -> Option<Message> {
         loop {
-            if let Some(message) = self.decoder.next().expect("the format") {
+            if let Some(message) = self.decoder.message().expect("the format") {
                 return Some(message);
             }
             let mut bytes = [0; 4096];
@@ -588,7 +588,7 @@ async fn garbage_from_askers_harms_nobody() {
         raw.io.read_to_end(&mut answer).await.expect("ends");
         let mut decoder = Decoder::new();
         decoder.extend(&answer);
-        if let Some(message) = decoder.next().expect("the format") {
+        if let Some(message) = decoder.message().expect("the format") {
             assert!(matches!(message, Message::Refused { refusal: Refusal::Malformed, .. }), "{message:?}");
         }
     }
@@ -619,7 +619,7 @@ async fn garbage_from_sources_harms_nobody() {
             _: &str,
         ) -> Result<Box<dyn sluice_cluster::relay::Connection>, sluice_cluster::relay::DialError> {
             let seed = {
-                let mut n = self.0.lock().unwrap();
+                let mut n = self.0.lock().expect("nobody panicked");
                 *n += 1;
                 *n
             };
@@ -681,7 +681,7 @@ proptest! {
             let (a, b) = (Node::new(&net, "a"), Node::new(&net, "b"));
             let mut camera = Camera::new(&a.hub, 1).with_pictures_of(if large { 5000 } else { 300 });
             camera.film(before.max(1));
-            *net.cuts.lock().unwrap() = cuts;
+            *net.cuts.lock().expect("nobody panicked") = cuts;
             b.known.set(&key(), &[("a", 1)]);
             let at_b = b.relays.fetch(&key()).await.expect("is there in the end");
             let _reader = at_b.subscribe(Start::Newest, Duration::from_secs(60));
@@ -690,7 +690,7 @@ proptest! {
                 sleep(Duration::from_millis(wait)).await;
             }
             sleep(Duration::from_secs(5)).await;
-            net.cuts.lock().unwrap().clear();
+            net.cuts.lock().expect("nobody panicked").clear();
             camera.film(3);
             until_same(camera.stream(), &at_b).await;
             assert_eq!(arrivals(camera.stream(), 0), arrivals(&at_b, 0));

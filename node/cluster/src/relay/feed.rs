@@ -336,6 +336,9 @@ impl Feed {
     }
 }
 
+/// What comes next, and its place in the order of arrival: epoch and count of frames.
+type Ahead = ((u64, u64), Seen);
+
 /// The ring has let go of what comes next.
 struct Behind;
 
@@ -355,7 +358,7 @@ impl Lane {
     }
 
     /// What comes next on this track and its place in the order of arrival: by epoch, as each owner counts anew.
-    fn look(&mut self) -> Result<Option<((u64, u64), Seen)>, Behind> {
+    fn look(&mut self) -> Result<Option<Ahead>, Behind> {
         loop {
             match self.cursor.peek(&self.track.ring) {
                 Peek::Group(group) => {

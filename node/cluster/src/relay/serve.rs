@@ -394,7 +394,7 @@ impl Accept for RelayServer {
 /// Waits for the asker's first message.
 async fn question<R: AsyncRead + Unpin>(read: &mut R, decoder: &mut Decoder) -> Result<Open, RelayError> {
     loop {
-        match decoder.next()? {
+        match decoder.message()? {
             Some(Message::Open(open)) => return Ok(open),
             Some(_) => return Err(RelayError::OutOfTurn),
             None => {}
@@ -407,7 +407,7 @@ async fn question<R: AsyncRead + Unpin>(read: &mut R, decoder: &mut Decoder) -> 
 
 /// An asker that was answered has nothing to say but that it is there.
 fn listen(decoder: &mut Decoder) -> Result<(), RelayError> {
-    while let Some(message) = decoder.next()? {
+    while let Some(message) = decoder.message()? {
         if !matches!(message, Message::Ping) {
             return Err(RelayError::OutOfTurn);
         }

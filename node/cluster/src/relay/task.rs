@@ -442,7 +442,7 @@ impl Task {
         let mut parted = None;
         let mut told = false;
         while parted.is_none() {
-            let change = match decoder.next() {
+            let change = match decoder.message() {
                 Ok(Some(message)) => session.take(message, mirror, &self.relays.me),
                 Ok(None) => break,
                 Err(error) => Err(error.into()),
@@ -510,7 +510,7 @@ struct Connected {
 async fn answer(mut io: Box<dyn Connection>) -> Result<(Accepted, Box<dyn Connection>, Decoder), RelayError> {
     let mut decoder = Decoder::new();
     loop {
-        match decoder.next()? {
+        match decoder.message()? {
             Some(Message::Accepted(accepted)) => return Ok((accepted, io, decoder)),
             Some(Message::Refused { refusal, text }) => return Err(RelayError::Refused { refusal, text }),
             Some(Message::Ping) | None => {}

@@ -119,7 +119,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the peer does not keep to the format or its limits: give the connection up.
-    pub fn next(&mut self) -> Result<Option<Message>, WireError> {
+    pub fn message(&mut self) -> Result<Option<Message>, WireError> {
         if self.partial.is_some() {
             return Ok(self.finish_partial());
         }

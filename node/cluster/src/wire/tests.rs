@@ -85,7 +85,7 @@ fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, Opt
     for piece in pieces {
         decoder.extend(piece);
         loop {
-            match decoder.next() {
+            match decoder.message() {
                 Ok(Some(message)) => all.push(message),
                 Ok(None) => break,
                 Err(error) => return (all, Some(error)),

@@ -81,12 +81,12 @@ pub struct Net {
 impl Net {
     /// As if the process was killed: connections break, new ones are refused.
     pub fn kill(&self, node: &str) {
-        self.servers.lock().unwrap().remove(node);
+        self.servers.lock().expect("nobody panicked").remove(node);
         self.break_connections(node);
     }
 
     pub fn break_connections(&self, node: &str) {
-        self.connections.lock().unwrap().retain(|(name, task)| {
+        self.connections.lock().expect("nobody panicked").retain(|(name, task)| {
             if name == node {
                 task.abort();
             }
@@ -108,15 +108,15 @@ struct Wire {
 impl Dial for Wire {
     async fn dial(&self, addr: &str) -> Result<Box<dyn Connection>, DialError> {
         self.net.dials.fetch_add(1, SeqCst);
-        let server = self.net.servers.lock().unwrap().get(addr).cloned();
+        let server = self.net.servers.lock().expect("nobody panicked").get(addr).cloned();
         let server = server.ok_or("nobody listens there")?;
         let (here, there) = tokio::io::duplex(64 << 10);
         let me = self.me.clone();
         let task = tokio::spawn(async move {
             let _ = server.serve(me, there).await;
         });
-        self.net.connections.lock().unwrap().push((addr.to_owned(), task.abort_handle()));
-        let left = self.net.cuts.lock().unwrap().pop().unwrap_or(u64::MAX);
+        self.net.connections.lock().expect("nobody panicked").push((addr.to_owned(), task.abort_handle()));
+        let left = self.net.cuts.lock().expect("nobody panicked").pop().unwrap_or(u64::MAX);
         Ok(Box::new(Cut { inner: here, left }))
     }
 }
@@ -146,39 +146,42 @@ impl Known {
             addr: (*node).into(),
             epoch: *epoch,
         };
-        self.sources.lock().unwrap().insert(key.clone(), sources.iter().map(source).collect());
+        self.sources
+            .lock()
+            .expect("nobody panicked")
+            .insert(key.clone(), sources.iter().map(source).collect());
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub fn set_at(&self, key: &StreamKey, node: &str, addr: String, epoch: u64) {
         let source = Source { node: NodeId::new(node), addr, epoch };
-        self.sources.lock().unwrap().insert(key.clone(), vec![source]);
+        self.sources.lock().expect("nobody panicked").insert(key.clone(), vec![source]);
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub fn set_highest(&self, key: &StreamKey, epoch: u64) {
-        self.highest.lock().unwrap().insert(key.clone(), epoch);
+        self.highest.lock().expect("nobody panicked").insert(key.clone(), epoch);
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub fn carried(&self) -> Option<CarriedState> {
-        self.carrying.lock().unwrap().last().and_then(|(_, state)| state.clone())
+        self.carrying.lock().expect("nobody panicked").last().and_then(|(_, state)| state.clone())
     }
 }
 
 impl Sources for Known {
     fn sources(&self, key: &StreamKey) -> Vec<Source> {
-        self.sources.lock().unwrap().get(key).cloned().unwrap_or_default()
+        self.sources.lock().expect("nobody panicked").get(key).cloned().unwrap_or_default()
     }
     fn highest_epoch(&self, key: &StreamKey) -> u64 {
         let told = self.sources(key).iter().map(|s| s.epoch).max().unwrap_or(0);
-        told.max(self.highest.lock().unwrap().get(key).copied().unwrap_or(0))
+        told.max(self.highest.lock().expect("nobody panicked").get(key).copied().unwrap_or(0))
     }
     fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
     fn carrying(&self, key: &StreamKey, state: Option<CarriedState>) {
-        self.carrying.lock().unwrap().push((key.clone(), state));
+        self.carrying.lock().expect("nobody panicked").push((key.clone(), state));
     }
 }
 
@@ -216,7 +219,7 @@ impl Node {
         let id = NodeId::new(name);
         let dial = Arc::new(Wire { net: net.clone(), me: id.clone() });
         let node = Node::dialling(name, dial, follow, serve);
-        net.servers.lock().unwrap().insert(name.into(), node.server.clone());
+        net.servers.lock().expect("nobody panicked").insert(name.into(), node.server.clone());
         node
     }
 
