@@ -194,8 +194,8 @@ async fn changes_reach_other_nodes(uri: &str, options: &MongoOptions) {
         settings.hls_time = time.into();
         version = one.set_app_settings("LiveApp", settings.clone(), version).await.unwrap();
         let start = Instant::now();
-        within(Duration::from_secs(6), "the other node sees the change", async || {
-            let changed = tokio::time::timeout(Duration::from_secs(6), seen.changed()).await;
+        within(Duration::from_secs(8), "the other node sees the change", async || {
+            let changed = tokio::time::timeout(Duration::from_secs(8), seen.changed()).await;
             assert!(changed.is_ok(), "the change is told");
             two.app("LiveApp").await.unwrap().is_some_and(|a| a.settings.hls_time == time)
         })
@@ -204,7 +204,7 @@ async fn changes_reach_other_nodes(uri: &str, options: &MongoOptions) {
     }
     seen.mark_unchanged();
     assert!(one.delete_app("LiveApp", true).await.unwrap());
-    tokio::time::timeout(Duration::from_secs(6), seen.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(8), seen.changed()).await.unwrap().unwrap();
 }
 
 async fn apps_that_differ_by_case_have_databases_of_their_own(uri: &str, options: &MongoOptions) {
@@ -305,6 +305,15 @@ async fn many_streams_of_a_dead_node_are_ended(store: &Mongo) {
     assert_eq!((recovered.deleted, recovered.finished), (120, 0));
     assert_eq!(store.count_broadcasts("a", None).await.unwrap(), 0);
     println!("120 states in {wrote:?}, ended in {:?}", start.elapsed() - wrote);
+}
+
+/// A server that is no member of a replica set: changes are found by looking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_change_streams() {
+    let server = Server::start(Path::new(":memory:"), &["--standalone"]);
+    let options = options();
+    changes_reach_other_nodes(&server.uri(), &options).await;
+    open(&server.uri(), &options).await.drop_everything().await.unwrap();
 }
 
 /// A store that cannot be reached says so soon, sooner still the second time, and is used again when it is back.
