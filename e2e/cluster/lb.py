@@ -86,6 +86,11 @@ def body(work, checks, mode):
         closed = [balancer.api().request(path)[0] for path in ("/metrics", "/healthz", "/readyz", "/acceptz")]
         checks.check(f"{name}: what is about one node stays inside", closed == [404] * 4, closed)
 
+        secure = cluster.ffmpeg(f"rtmps://127.0.0.1:{balancer.rtmps}/LiveApp/tls-{name}", f"ffmpeg-tls-{name}")
+        checks.holds(f"{name}: takes publishers over RTMPS", lambda n=name: within(
+            10, "the stream is live", lambda: f"tls-{n}" in cluster.edges[0].broadcasting(), every=0.3))
+        secure.end()
+
     at = viewers["nginx"].look()
     first = viewers["nginx"].segment(at, 0)
     again = [viewers["nginx"].segment(at, 0) for _ in range(3)]
@@ -105,17 +110,19 @@ def body(work, checks, mode):
     checks.check("edges have the same bytes in the same segments", bool(same) and len(other) > 0, name)
 
     for balancer in balancers:
-        many = [balancer.viewer("by-nginx") for _ in range(12)]
+        stream = f"by-{balancer.name}"
+        many = [balancer.viewer(stream) for _ in range(12)]
         for _ in range(4):
             for viewer in many:
                 viewer.look()
 
-        def counts():
-            places = [p for p in cluster.origins[0].api().json("/rest/v2/cluster/streams") if p["streamId"] == "by-nginx"]
+        def counts(stream=stream):
+            places = [p for p in cluster.origins[0].api().json("/rest/v2/cluster/streams") if p["streamId"] == stream]
             return sorted(c["viewers"]["hls"] for p in places for c in p["carriers"])
 
         checks.holds(f"{balancer.name}: 12 viewers are spread over the edges",
-                     lambda: within(5, "both edges have some", lambda: len(counts()) == 2 and counts()[0] >= 2 and sum(counts()) >= 12))
+                     lambda: within(
+                         5, "both edges have some", lambda: len(counts()) == 2 and counts()[0] >= 2 and sum(counts()) >= 12))
         checks.note(f"counted: {counts()}")
 
     # --- an edge is drained: haproxy sends what is new elsewhere, and those who are there stay
