@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
+pub mod cluster;
+
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
