@@ -24,7 +24,7 @@ pub struct Apps {
 }
 
 impl Apps {
-    /// Makes the apps that are missing, with `defaults`, and reads all. A store that is away does not keep a node
+    /// Makes the apps of the configuration, with `defaults`, when the store has none, and reads all. A store that is away does not keep a node
     /// from starting: until it is back, there are the apps of the configuration.
     ///
     /// # Errors
@@ -52,8 +52,11 @@ impl Apps {
     }
 
     async fn begin(&self) -> Result<()> {
-        for name in &self.names {
-            self.store.create_app(name, self.defaults.clone()).await?;
+        // Only at the first start: what was deleted since stays so.
+        if self.store.apps().await?.is_empty() {
+            for name in &self.names {
+                self.store.create_app(name, self.defaults.clone()).await?;
+            }
         }
         self.read_all().await.map(drop)
     }
@@ -150,6 +153,8 @@ mod tests {
         let task = tokio::spawn(apps.clone().follow(move |name| told.lock().unwrap().push(name.to_owned())));
         tokio::task::yield_now().await;
         store.create_app("other", AppSettings::default()).await.unwrap();
+        let again = Apps::load(store.clone(), &["never".to_owned()], &AppSettings::default()).await.unwrap();
+        assert!(again.get("never").is_none(), "apps of the configuration are made once");
         let arrived = async {
             while apps.get("other").is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

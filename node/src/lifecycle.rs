@@ -77,18 +77,20 @@ async fn tell(streams: &Streams, key: &StreamKey, live: &Live) -> Result<(), Sto
     };
     let node = &streams.me().id;
     let told = async {
-        streams.store().adopt_stream(&key.app, &key.id, node, unix_ms(), claim).await?;
+        if !live.claimed {
+            streams.store().adopt_stream(&key.app, &key.id, node, unix_ms(), claim).await?;
+        }
         streams.register(key, live).await
     };
     match told.await {
         Ok(reserved) => {
-            tracing::info!(stream = %key, "the store knows of the stream");
-            streams.change(key, live.epoch, |l| (l.stored, l.reserved) = (true, reserved));
+            tracing::debug!(stream = %key, "the store knows of the stream");
+            streams.change(key, live.epoch, |l| (l.claimed, l.stored, l.reserved) = (true, true, reserved));
             Ok(())
         }
-        Err(StoreError::Fenced { .. }) => {
+        Err(StoreError::Fenced { current, .. }) => {
             let owner = streams.store().owner(&key.app, &key.id).await?;
-            streams.lose(key, live.epoch, owner.as_ref().map_or("another", |o| &o.node));
+            streams.fenced(key, live.epoch, current, owner.as_ref().map_or("another", |o| &o.node));
             Ok(())
         }
         Err(e) => Err(e),
@@ -108,6 +110,7 @@ async fn write(streams: &Streams) {
         }
         match streams.reserve(key, live.epoch, used).await {
             Ok(reserved) => streams.change(key, live.epoch, |l| l.reserved = reserved),
+            Err(StoreError::Fenced { current, .. }) => streams.fenced(key, live.epoch, current, "another"),
             Err(error) => {
                 tracing::warn!(stream = %key, %error, "sequence numbers cannot be reserved yet");
                 if error.is_away() {
@@ -133,7 +136,7 @@ async fn write(streams: &Streams) {
         // finds out which.
         Ok(left_alone) => {
             for (key, live) in left_alone.into_iter().filter_map(|i| live.get(i)) {
-                streams.change(key, live.epoch, |l| l.stored = false);
+                streams.change(key, live.epoch, |l| (l.claimed, l.stored) = (false, false));
             }
         }
         Err(error) => tracing::warn!(%error, "the state of live streams cannot be stored; they go on"),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use sluice_cluster::ownership::{Identity, PublisherState, Verdict, second_publisher};
 use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
 use sluice_media::{Hub, Stream, StreamKey};
@@ -34,12 +35,36 @@ pub struct Live {
     pub hls: HlsSettings,
     /// The numbers below these are reserved.
     pub reserved: Numbers,
+    /// Whether the store knows that this node owns it.
+    pub claimed: bool,
     /// Whether the store knows that it is live here; if not, it is told as soon as it can be asked.
     pub stored: bool,
     /// What the store is told of it.
     pub known: BroadcastUpdate,
     /// Who publishes it.
-    pub publisher: sluice_cluster::ownership::Identity,
+    pub publisher: Identity,
+}
+
+impl Live {
+    /// Whether its publisher gives way to a new one; looks at it for a moment when it may be the same.
+    pub async fn gives_way(&self, new: &Identity) -> bool {
+        let mut waited = Duration::ZERO;
+        loop {
+            let state = PublisherState {
+                identity: self.publisher.clone(),
+                connected: !self.stream.is_interrupted(),
+                silent_for: self.stream.silent_for(),
+            };
+            match second_publisher(&state, new, waited) {
+                Verdict::Yield => return true,
+                Verdict::Refuse => return false,
+                Verdict::LookAgain(wait) => {
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                }
+            }
+        }
+    }
 }
 
 /// Bounds of this node.
@@ -227,7 +252,7 @@ impl Streams {
 
     /// The store may have lost what it was told: it is told again.
     pub fn tell_store_again(&self) {
-        self.live().values_mut().for_each(|l| l.stored = false);
+        self.live().values_mut().for_each(|l| (l.claimed, l.stored) = (false, false));
         // Wakes who tells it.
         self.again.notify_one();
     }
@@ -255,6 +280,17 @@ impl Streams {
         self.forget(key, live.epoch);
         tracing::info!(stream = %key, ?ended, "stream ended");
         Ok(())
+    }
+
+    /// The store says that a higher epoch has the stream, or that it has lost what it knew; in that case it is told
+    /// again.
+    pub(crate) fn fenced(&self, key: &StreamKey, epoch: u64, current: u64, to: &str) {
+        if current > epoch {
+            self.claims.fenced(key, current);
+            self.lose(key, epoch, to);
+        } else {
+            self.change(key, epoch, |l| (l.claimed, l.stored) = (false, false));
+        }
     }
 
     /// The stream is not this node's any more: its publisher is told, those who watch it stay.

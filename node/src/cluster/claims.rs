@@ -177,6 +177,18 @@ impl Claims for ClusterClaims {
         self.directory.disown(key, epoch);
     }
 
+    fn fenced(&self, key: &StreamKey, current: u64) {
+        self.directory.know_epoch(key, current);
+    }
+
+    fn holds(&self, key: &StreamKey, epoch: u64) -> bool {
+        self.directory.highest_epoch(key) <= epoch
+    }
+
+    fn shares_store(&self) -> bool {
+        self.shared
+    }
+
     fn goes_on_without_store(&self) -> bool {
         self.shared && self.rules.local_leases
     }

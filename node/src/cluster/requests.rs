@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, Json, Path, Request, State};
@@ -16,9 +15,7 @@ use serde::{Deserialize, Serialize};
 use sluice_api::cluster::Forwarded;
 use sluice_cluster::directory::Directory;
 use sluice_cluster::member::NodeId;
-use sluice_cluster::ownership::{
-    Identity, PublisherState, Segmented, Tail, TailAnswer, Verdict, second_publisher,
-};
+use sluice_cluster::ownership::{Identity, Segmented, Tail, TailAnswer};
 use sluice_media::{Stream, StreamKey};
 use tower::ServiceExt;
 
@@ -86,25 +83,13 @@ async fn let_go(
     Json(request): Json<YieldRequest>,
 ) -> Json<YieldAnswer> {
     let key = StreamKey::new(request.app, request.id);
-    let mut waited = Duration::ZERO;
-    let live = loop {
-        let Some(live) = answers.streams.get(&key).filter(|l| !l.stream.is_ended()) else {
-            return Json(YieldAnswer::NotThere(answers.tail(&key)));
-        };
-        let state = PublisherState {
-            identity: live.publisher.clone(),
-            connected: !live.stream.is_interrupted(),
-            silent_for: live.stream.silent_for(),
-        };
-        match second_publisher(&state, &request.publisher, waited) {
-            Verdict::Yield => break live,
-            Verdict::Refuse => return Json(YieldAnswer::Kept),
-            Verdict::LookAgain(wait) => {
-                tokio::time::sleep(wait).await;
-                waited += wait;
-            }
-        }
+    let live = answers.streams.get(&key).filter(|l| !l.stream.is_ended());
+    let Some(live) = live else {
+        return Json(YieldAnswer::NotThere(answers.tail(&key)));
     };
+    if !live.gives_way(&request.publisher).await {
+        return Json(YieldAnswer::Kept);
+    }
     answers.streams.lose(&key, live.epoch, by.as_str());
     answers.settler.left(&live.stream).await;
     let answer = answers.tail(&key);

@@ -76,6 +76,8 @@ impl Settler {
         let Some(live) = self.streams.get(&key).filter(|l| l.epoch == epoch) else { return };
         self.streams.lose(&key, epoch, by.owner.as_ref().map_or("another", NodeId::as_str));
         self.follow(&key, &live.stream).await;
+        tokio::time::sleep(TAKEN_UP).await;
+        self.end(&key, &live).await;
     }
 
     /// Another node does not know that a stream of its own has a higher epoch.
@@ -94,11 +96,17 @@ impl Settler {
             while self.directory.highest_epoch(&key) <= live.epoch && changed.changed().await.is_ok() {}
         };
         if tokio::time::timeout(TAKEN_UP, taken).await.is_ok() {
-            return self.follow(&key, &live.stream).await;
+            self.follow(&key, &live.stream).await;
+            tokio::time::sleep(TAKEN_UP).await;
         }
-        // The node that asked for it may have died.
-        if let Err(error) = self.streams.finish(&key, &live).await {
-            tracing::warn!(stream = %key, %error, "a stream that nobody took up cannot be written off");
+        self.end(&key, &live).await;
+    }
+
+    /// Ends the stream in the epoch in which this node had it: where a later one has begun, nothing happens, and where
+    /// the node that asked for it has died meanwhile, it does not stay live for ever.
+    async fn end(&self, key: &StreamKey, live: &Live) {
+        if let Err(error) = self.streams.finish(key, live).await {
+            tracing::warn!(stream = %key, %error, "a stream that was given away cannot be written off");
         }
     }
 

@@ -1,21 +1,19 @@
 //! May this publisher have that stream: the app, its settings, whoever has it now, the store, asked in that order.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use sluice_cluster::ownership::Identity;
 use sluice_media::segmentation::Wish;
 use sluice_media::session::{Refusal, Request};
-use sluice_media::{Origin, PublishError, Publisher, Stream, StreamKey, StreamSettings};
+use sluice_media::{Origin, PublishError, Publisher, StreamKey, StreamSettings};
 use sluice_store::{Broadcast, BroadcastUpdate, HlsSettings, valid_stream_id};
 
 use super::claim::Claimed;
 use super::{Live, Streams, away};
 
-/// A publisher that has sent no media for this long gives way to a new one.
-const SILENT: Duration = Duration::from_secs(2);
-/// How long it may take to leave.
+/// How long a publisher that gives way may take to leave.
 const TAKE_OVER: Duration = Duration::from_millis(500);
 
 impl Streams {
@@ -31,9 +29,10 @@ impl Streams {
         if !allowed.trim().is_empty() && !sluice_api::is_listed(allowed, peer.ip()) {
             return Err(Refusal::NotAllowed(peer.ip()));
         }
+        let publisher = self.identity(peer.ip(), &user_agent, &query);
         let _starting = self.start(&key)?;
-        if let Some(publisher) = self.own(&key).await? {
-            return Ok(publisher);
+        if let Some(resumed) = self.own(&key, &publisher).await? {
+            return Ok(resumed);
         }
         self.within_limits(&key, app.settings.ingesting_stream_limit)?;
         let created = match self.store.broadcast(&key.app, &key.id).await {
@@ -46,7 +45,6 @@ impl Streams {
             return Err(Refusal::NotCreated(key));
         }
         let hls = hls_settings(&key, &app.settings, created.as_ref())?;
-        let publisher = self.identity(peer.ip(), &user_agent, &query);
         let Claimed { origin, stored } = self.claims.claim(&key, &publisher).await?;
         let known = BroadcastUpdate {
             publish_type: Some("RTMP".into()),
@@ -64,8 +62,10 @@ impl Streams {
             timeline: origin.timeline.0,
         };
         let stream = began.stream().clone();
-        let mut live = Live { stream, epoch: origin.epoch, hls, reserved, stored: false, known, publisher };
-        if stored {
+        let epoch = origin.epoch;
+        let mut live =
+            Live { stream, epoch, hls, reserved, claimed: stored, stored: false, known, publisher };
+        if stored && !self.claims.shares_store() {
             match self.register(&key, &live).await {
                 Ok(reserved) => (live.reserved, live.stored) = (reserved, true),
                 Err(e) if e.is_away() && self.claims.goes_on_without_store() => {}
@@ -77,21 +77,35 @@ impl Streams {
                 }
             }
         }
-        self.live().insert(key, live);
+        let stored = live.stored;
+        self.live().insert(key.clone(), live);
+        if !self.claims.holds(&key, epoch) {
+            // Somebody else was faster, in the moment in which nobody could have been told.
+            self.lose(&key, epoch, "another");
+            return Err(Refusal::InUse(key));
+        }
+        if !stored {
+            // The publisher does not wait for a database on the network.
+            self.again.notify_one();
+        }
         Ok(began)
     }
 
     /// A stream that this node owns already: its publisher came back, or gives way, or stays.
-    async fn own(&self, key: &StreamKey) -> Result<Option<Publisher>, Refusal> {
+    async fn own(&self, key: &StreamKey, publisher: &Identity) -> Result<Option<Publisher>, Refusal> {
         let Some(live) = self.get(key) else { return Ok(None) };
-        match self.hub.resume(key) {
-            _ if live.stream.is_relayed() => {}
-            Ok(publisher) => return Ok(Some(publisher)),
+        let resumed = match self.hub.resume(key) {
             Err(PublishError::InUse) => {
-                let publisher = self.take_over(key).await;
-                return publisher.map(Some).ok_or_else(|| Refusal::InUse(key.clone()));
+                if !live.gives_way(publisher).await {
+                    return Err(Refusal::InUse(key.clone()));
+                }
+                Some(self.take_over(key).await.ok_or_else(|| Refusal::InUse(key.clone()))?)
             }
-            Err(_) => {}
+            other => other.ok(),
+        };
+        if let Some(resumed) = resumed {
+            self.change(key, live.epoch, |l| l.publisher = publisher.clone());
+            return Ok(Some(resumed));
         }
         // A stream that has just ended is written off before its id starts anew.
         match self.finish(key, &live).await {
@@ -134,9 +148,10 @@ impl Streams {
         taken.ok_or_else(|| Refusal::InUse(key.clone()))
     }
 
-    /// A publisher that has fallen silent is most likely the same one, whose connection broke without a word.
+    /// Takes a stream over from a publisher that gives way: most likely it is the same one, whose connection broke
+    /// without a word.
     async fn take_over(&self, key: &StreamKey) -> Option<Publisher> {
-        let stream: Arc<Stream> = self.hub.get(key).filter(|s| s.silent_for() >= SILENT)?;
+        let stream = self.hub.get(key)?;
         tracing::info!(stream = %key, "taking the stream over from a publisher that has fallen silent");
         let mut changes = self.hub.watch();
         stream.displace();

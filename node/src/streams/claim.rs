@@ -32,6 +32,15 @@ pub trait Claims: Send + Sync + Debug + 'static {
     /// The stream is not written here any more.
     fn ended(&self, key: &StreamKey, epoch: u64);
 
+    /// The store has a higher epoch of the stream.
+    fn fenced(&self, key: &StreamKey, current: u64);
+
+    /// Whether nobody has a higher epoch of the stream, as far as is known.
+    fn holds(&self, key: &StreamKey, epoch: u64) -> bool;
+
+    /// Whether the store is a database on the network, which others use as well.
+    fn shares_store(&self) -> bool;
+
     /// Whether somebody may publish though the store does not answer.
     fn goes_on_without_store(&self) -> bool;
 }
@@ -59,6 +68,16 @@ impl Claims for Alone {
     }
 
     fn ended(&self, _key: &StreamKey, _epoch: u64) {}
+
+    fn fenced(&self, _key: &StreamKey, _current: u64) {}
+
+    fn holds(&self, _key: &StreamKey, _epoch: u64) -> bool {
+        true
+    }
+
+    fn shares_store(&self) -> bool {
+        false
+    }
 
     fn goes_on_without_store(&self) -> bool {
         false
