@@ -1,6 +1,9 @@
 //! The targets, by what they feed.
 
+mod cluster;
 mod codec;
+mod relay;
+mod replica;
 mod rtmp;
 mod session;
 mod stream;
@@ -92,6 +95,44 @@ pub const TARGETS: &[Target] = &[
         run: stream::request,
         memory: Budget { fixed: 2 << 20, per_byte: 64 },
         words: stream::REQUEST_WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "relay_wire",
+        run: relay::wire,
+        // A payload that is announced gets its memory ahead, up to 1 MiB.
+        memory: Budget { fixed: 5 << 20, per_byte: 256 },
+        also: &["relay_asker", "relay_source"],
+        words: relay::WORDS,
+    },
+    Target {
+        name: "relay_asker",
+        run: relay::asker,
+        memory: Budget { fixed: 6 << 20, per_byte: 256 },
+        also: &["relay_wire"],
+        words: relay::WORDS,
+    },
+    Target {
+        name: "relay_source",
+        run: relay::source,
+        memory: Budget { fixed: 8 << 20, per_byte: 512 },
+        also: &["relay_wire"],
+        words: relay::WORDS,
+    },
+    Target { name: "cluster_datagram", run: cluster::datagram, words: &[b"SLMC\x01"], ..PLAIN },
+    Target {
+        name: "cluster_mesh",
+        run: cluster::mesh,
+        memory: Budget { fixed: 256 * KIB, per_byte: 256 },
+        words: cluster::MESH_WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "cluster_replica",
+        run: replica::bodies,
+        // A byte or two may be a record that is refused with a reason.
+        memory: Budget { fixed: 512 * KIB, per_byte: 1024 },
+        words: replica::WORDS,
         ..PLAIN
     },
 ];

@@ -11,11 +11,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use sluice_cluster::member::NodeId;
+use sluice_cluster::wire::{self, Accepted, EndReason, Held, Open};
 use sluice_fuzz::Random;
 use sluice_media::codec::nal;
-use sluice_media::{AudioConfig, VideoConfig};
+use sluice_media::{
+    Arrived, AudioConfig, Frame, GroupHead, MetaValue, Origin, Position, Segmentation, Stamp, StreamKey,
+    StreamSettings, Timestamp, TrackConfig, VideoConfig,
+};
 use sluice_rtmp::chunk::{Limits, Message, Reader};
 use sluice_rtmp::flv;
 use sluice_rtmp::message::kind;
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn make(folder: &Path) -> io::Result<()> {
+    relay()?;
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|e| e.path()).collect();
     paths.sort();
     let mut sources = Sources::default();
@@ -343,4 +351,96 @@ fn by_hand() -> io::Result<()> {
     put("timeline", "wrap", &frames(&mut (0..40u32).map(|i| (0, (i * 40).wrapping_sub(800)))))?;
     let mut random = Random::new(1);
     put("timeline", "jumps", &frames(&mut (0..40).map(|i| ((i % 3) as u8, random.bits() as u32))))
+}
+
+/// What a source and an asker of the relay say, written by our own encoder.
+fn relay() -> io::Result<()> {
+    let key = StreamKey::new("LiveApp", "cam1");
+    let open = |held| Open { key: key.clone(), node: NodeId::new("b"), backfill: true, held };
+    let newest = Position { video: true, index: 0, epoch: 0, group: 1, frames: 4 };
+    put("relay_asker", "new", &said(vec![wire::Message::Open(open(Vec::new()))])?)?;
+    let resumed = open(vec![Held { newest, oldest: (0, 1) }]);
+    put("relay_asker", "resumed", &said(vec![wire::Message::Open(resumed), wire::Message::Ping])?)?;
+
+    let avcc = Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0]);
+    let video = TrackConfig::Video(VideoConfig::h264(avcc).map_err(io::Error::other)?);
+    let asc = Bytes::from_static(&[0x12, 0x10]);
+    let audio = TrackConfig::Audio(AudioConfig::aac(asc).map_err(io::Error::other)?);
+    let head = |group: u64, epoch, config: &TrackConfig| GroupHead {
+        stamp: Arc::new(Stamp {
+            epoch,
+            group,
+            media_sequence: group,
+            discontinuity_sequence: 0,
+            segment_start: Timestamp(group as i64 * 1_000_000),
+            start: Timestamp(group as i64 * 1_000_000),
+            wall_clock: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + group),
+        }),
+        config: Arc::new(config.clone()),
+        independent: true,
+    };
+    let frame = |order: u64, dts: i64| Arrived {
+        order,
+        frame: Frame {
+            dts: Timestamp(dts),
+            pts: Timestamp(dts + 40_000),
+            keyframe: order.is_multiple_of(5),
+            payload: Bytes::from(vec![order as u8; 12]),
+        },
+    };
+    let segmentation =
+        Segmentation { target_duration: Duration::from_secs(2), part_target: Duration::from_millis(200) };
+    let accepted = Accepted {
+        origin: Origin { segmentation: Some(segmentation), ..Origin::default() },
+        settings: StreamSettings::default(),
+        started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        hls: Bytes::from_static(b"{}"),
+        path: vec![NodeId::new("a")],
+    };
+    let mut all = vec![
+        wire::Message::Accepted(accepted),
+        wire::Message::Track(video.clone()),
+        wire::Message::Track(audio.clone()),
+        wire::Message::Metadata(vec![
+            ("encoder".into(), MetaValue::Text("x".into())),
+            ("fps".into(), MetaValue::Number(25.0)),
+        ]),
+        wire::Message::Interrupted(false),
+        wire::Message::Group { track: 0, head: head(5, 1, &video), from: 0 },
+        wire::Message::Frame { track: 0, arrived: frame(100, 5_000_000) },
+        wire::Message::Group { track: 1, head: head(5, 1, &audio), from: 0 },
+    ];
+    all.extend((0..6).map(|i| wire::Message::Frame {
+        track: (i % 2) as u8,
+        arrived: frame(101 + i, 5_010_000 + i as i64 * 10_000),
+    }));
+    for (track, group) in [(0, 4), (1, 4), (0, 3)] {
+        let config = if track == 0 { &video } else { &audio };
+        all.push(wire::Message::Past { track, head: head(group, 1, config), frames: 2 });
+        all.push(wire::Message::PastFrame(frame(group * 10, group as i64 * 1_000_000)));
+        all.push(wire::Message::Ping);
+        all.push(wire::Message::PastFrame(frame(group * 10 + 1, group as i64 * 1_000_000 + 1)));
+    }
+    all.push(wire::Message::BackfillDone);
+    put("relay_source", "whole", &said(all.clone())?)?;
+    all.push(wire::Message::Group { track: 0, head: head(0, 2, &video), from: 0 });
+    all.push(wire::Message::Frame { track: 0, arrived: frame(0, 7_000_000) });
+    all.push(wire::Message::Path(vec![NodeId::new("c"), NodeId::new("a")]));
+    put("relay_source", "new_owner", &said(all.clone())?)?;
+    all.push(wire::Message::End(EndReason::Ended));
+    put("relay_source", "ended", &said(all)?)?;
+    let refused = wire::Message::Refused { refusal: wire::Refusal::NotFound, text: "it is not here".into() };
+    put("relay_source", "refused", &said(vec![refused])?)?;
+    put("cluster_datagram", "name", b"node-1.example.org")?;
+    let tick = br#"{"type":"tick","counter":5,"member":{"id":"n1","boot":7,"host":"h","ports":{"cluster":5000}}}"#;
+    put("cluster_mesh", "tick", &[&(tick.len() as u32).to_be_bytes()[..], tick].concat())
+}
+
+fn said(messages: Vec<wire::Message>) -> io::Result<Vec<u8>> {
+    let mut encoder = wire::Encoder::new();
+    for message in messages {
+        encoder.encode(message).map_err(io::Error::other)?;
+    }
+    let n = encoder.batch().remaining();
+    Ok(encoder.batch().copy_to_bytes(n).to_vec())
 }
