@@ -416,7 +416,7 @@ async fn loops_and_long_ways_are_refused() {
         watches.push(stream.subscribe(Start::Newest, Duration::from_secs(5)));
     }
     nodes[5].known.set(&key(), &[("e", 1)]);
-    let far = nodes[5].relays.fetch(&key()).await.err().expect("too far").to_string();
+    let far = nodes[5].relays.fetch(&key()).await.expect_err("too far").to_string();
     assert!(far.contains("too many nodes"), "{far}");
     // b has lost a, and is told to fetch from d, which has it from b.
     let mut raw = Raw::to(&nodes[3], "b", 1 << 20);
@@ -474,7 +474,7 @@ async fn what_no_node_has_is_not_found_at_once() {
     // Nobody answers at all.
     let other = sluice_media::StreamKey::new("LiveApp", "other");
     b.known.set(&other, &[("nowhere", 1)]);
-    let error = b.relays.fetch(&other).await.err().expect("not there");
+    let error = b.relays.fetch(&other).await.expect_err("not there");
     assert!(matches!(error, FetchError::Unreachable { .. } | FetchError::Timeout { .. }), "{error}");
     // A fetch after the stop is refused.
     b.relays.stop();

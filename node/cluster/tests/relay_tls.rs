@@ -76,7 +76,7 @@ async fn a_node_of_another_cluster_gets_nothing() {
     let mut camera = Camera::new(&a.hub, 1);
     camera.film(60);
     b.known.set_at(&key(), "a", port_a.addresses()[0].to_string(), 1);
-    let error = b.relays.fetch(&key()).await.err().expect("is refused");
+    let error = b.relays.fetch(&key()).await.expect_err("is refused");
     assert!(matches!(&error, FetchError::Unreachable { .. }), "{error}");
     assert_eq!(a.server.counts().accepted, 0);
 }
