@@ -42,7 +42,7 @@ def load(command, url, *more, seconds=10, clients=1, wait=True):
 
 
 def finish(process):
-    out, problem = process.communicate(timeout=120)
+    out, problem = process.communicate(timeout=180)
     if not out.startswith("{"):
         raise Failed(f"sluice-load: {problem.strip()[:300]}")
     return json.loads(out)
@@ -118,6 +118,10 @@ rtmp {{ server {{ listen 127.0.0.1:{port}; access_log off; application LiveApp {
 """
 
 
+# A node keeps this many seconds of a stream.
+WINDOW = 42
+
+
 def relay_cpu(cluster, checks, streams=20, kbps=2000, seconds=20):
     origin, edge = cluster.origins[0], cluster.edges[0]
     work = cluster.work
@@ -126,10 +130,11 @@ def relay_cpu(cluster, checks, streams=20, kbps=2000, seconds=20):
     def measure(name, publish, play, pid):
         publishers = cluster.publish(publish, streams, kbps=kbps, name=f"publishers-{name}")
         time.sleep(4)
-        players = load("play-rtmp", play, clients=streams, seconds=seconds + 4, wait=False)
-        time.sleep(5)
+        players = load("play-rtmp", play, clients=streams, seconds=WINDOW + seconds + 4, wait=False)
+        # Until the edge has all that it keeps: memory that is new costs more than memory that is used again.
+        time.sleep(WINDOW)
         before, begin = cpu(pid), time.monotonic()
-        time.sleep(seconds - 4)
+        time.sleep(seconds)
         spent, took = cpu(pid) - before, time.monotonic() - begin
         report = finish(players)
         publishers.end()

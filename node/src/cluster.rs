@@ -351,6 +351,12 @@ impl Fetching {
         self.elsewhere.clone()
     }
 
+    /// Bytes of streams that came from other nodes, and that went there.
+    pub fn traffic(&self) -> Box<dyn Fn() -> (u64, u64) + Send + Sync> {
+        let (relays, served) = (self.relays.clone(), self.served.clone());
+        Box::new(move || (relays.counts().bytes, served.counts().bytes))
+    }
+
     /// How the owner of a fetched stream packages it.
     pub fn packaging(&self) -> impl Fn(&StreamKey) -> Option<HlsSettings> + Send + Sync + 'static {
         let elsewhere = self.elsewhere.clone();

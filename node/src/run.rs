@@ -224,6 +224,7 @@ impl Node {
             apps: apps.clone(),
             rtmp: rtmp.stats(),
             http: Default::default(),
+            relayed: fetching.as_ref().map(|f| f.traffic()),
         });
         let view = joining.as_ref().zip(fetching.as_ref()).map(|(j, f)| j.view(f));
         let api = ApiState::new(
@@ -387,6 +388,8 @@ struct Status {
     apps: Arc<Apps>,
     rtmp: Arc<sluice_rtmp::server::Stats>,
     http: std::sync::OnceLock<HttpServer>,
+    /// Bytes of streams from and to other nodes.
+    relayed: Option<Box<dyn Fn() -> (u64, u64) + Send + Sync>>,
 }
 
 #[async_trait::async_trait]
@@ -414,9 +417,10 @@ impl NodeStatus for Status {
     fn traffic(&self) -> sluice_api::Traffic {
         use std::sync::atomic::Ordering::Relaxed;
         let http = self.http.get().map(Server::traffic).unwrap_or_default();
+        let relayed = self.relayed.as_ref().map_or((0, 0), |relayed| relayed());
         sluice_api::Traffic {
-            bytes_in: http.bytes_in + self.rtmp.bytes_in.load(Relaxed),
-            bytes_out: http.bytes_out + self.rtmp.bytes_out.load(Relaxed),
+            bytes_in: http.bytes_in + self.rtmp.bytes_in.load(Relaxed) + relayed.0,
+            bytes_out: http.bytes_out + self.rtmp.bytes_out.load(Relaxed) + relayed.1,
         }
     }
 

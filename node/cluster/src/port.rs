@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 
 pub use client::{ANSWER_BYTES, Client, DIAL};
@@ -24,8 +25,9 @@ use crate::member::NodeId;
 /// A connection that another node opened.
 pub type Incoming = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// A connection to another node.
-pub type Outgoing = tokio_rustls::client::TlsStream<TcpStream>;
+/// A connection to another node. rustls reads 4 KiB at a time, of which a frame needs several: what has come is read in
+/// one call.
+pub type Outgoing = tokio_rustls::client::TlsStream<BufReader<TcpStream>>;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

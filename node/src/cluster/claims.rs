@@ -60,6 +60,10 @@ impl ClusterClaims {
     async fn ask_yield(&self, key: &StreamKey, node: &NodeId, publisher: &Identity) -> Answer {
         let body =
             YieldRequest { app: key.app.to_string(), id: key.id.to_string(), publisher: publisher.clone() };
+        // An answer that does not come takes the stream: it must not be a dead connection's fault.
+        if let Some(addr) = self.directory.address(node) {
+            self.client.forget(&addr);
+        }
         match self.ask::<YieldAnswer>(node, "/v1/yield", &body, claiming::YIELD_WITHIN).await {
             Some(YieldAnswer::Yielded(tail)) => Answer::Yielded(tail),
             Some(YieldAnswer::Kept) => Answer::Kept,

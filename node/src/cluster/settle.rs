@@ -45,9 +45,17 @@ impl Settler {
         let mut changed = self.directory.changed();
         let mut lost = self.health.lost();
         let mut work = JoinSet::new();
+        let mut twin = None;
         loop {
             tokio::select! {
-                _ = tick.tick() => self.directory.expire(),
+                _ = tick.tick() => {
+                    self.directory.expire();
+                    let found = self.directory.twin();
+                    if let Some(node) = found.as_ref().filter(|_| twin != found) {
+                        tracing::error!(%node, "another node drew the same number for its run as this one: restart one of them");
+                    }
+                    twin = found;
+                }
                 seen = changed.changed() => if seen.is_err() { return },
                 () = self.health.changed() => {}
                 Some(_) = work.join_next() => continue,

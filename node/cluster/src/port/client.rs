@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -25,6 +26,9 @@ pub const ANSWER_BYTES: usize = 64 << 20;
 
 /// As many connections for requests are kept at once.
 const KEPT: usize = 1024;
+
+/// What has come is read in pieces of this size.
+const READ: usize = 32 << 10;
 
 /// As much of an answer that is no success goes into an error.
 const QUOTED: usize = 300;
@@ -64,7 +68,10 @@ impl Client {
         let stream = TcpStream::connect(addr).await.map_err(unreachable("connect"))?;
         socket::tune(&stream).map_err(unreachable("connect"))?;
         let any = ServerName::try_from("node.cluster").expect("a name");
-        match TlsConnector::from(self.tls.client(alpn)).connect(any, stream).await {
+        match TlsConnector::from(self.tls.client(alpn))
+            .connect(any, BufReader::with_capacity(READ, stream))
+            .await
+        {
             Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(alpn.as_bytes()) => Ok(stream),
             Ok(_) => Err(PortError::Refused {
                 addr: addr.to_owned(),
@@ -120,6 +127,12 @@ impl Client {
             status: answer.status(),
             text: text.trim().chars().take(QUOTED).collect(),
         })
+    }
+
+    /// The next request to `addr` opens a connection: for one that must not find out only by its time limit that the
+    /// kept one is dead, as after a network was away.
+    pub fn forget(&self, addr: &str) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(addr);
     }
 
     fn slot(&self, addr: &str) -> Arc<Slot> {

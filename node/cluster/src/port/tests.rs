@@ -199,8 +199,7 @@ async fn without_tls_there_is_nothing_but_an_alert() {
 
 #[tokio::test]
 async fn slow_handshakes_are_cut_and_leave_room_for_others() {
-    let limits =
-        Limits { handshake: 2 * SECOND, handshakes_per_address: 8, ..Limits::default() };
+    let limits = Limits { handshake: 2 * SECOND, handshakes_per_address: 8, ..Limits::default() };
     let node = node("b", limits);
     let mut idle = Vec::new();
     for _ in 0..32 {

@@ -23,6 +23,8 @@ use crate::wire::{Accepted, Decoder, Encoder, EndReason, Message, Open, Refusal}
 
 /// Bytes that the kernel holds unsent, at most: what waits there, live frames cannot overtake.
 const UNSENT: u32 = 128 << 10;
+/// Sound waits this long at most to go out together with a picture: a frame at 25 a second, as for RTMP's players.
+const SOUND_WAITS: Duration = Duration::from_millis(40);
 /// How often the way of the frames is looked at, and whether there was silence.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -285,6 +287,9 @@ impl RelayServer {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut spoke = Instant::now();
+        // Until when what was written may wait for a picture.
+        let mut held: Option<Instant> = None;
+        let mut urgent = true;
         loop {
             // Taken before looking, so that nothing is missed in between.
             let changed = stream.changed().notified();
@@ -295,15 +300,23 @@ impl RelayServer {
                 let reason = if stream.is_relayed() { EndReason::Gone } else { EndReason::Ended };
                 return self.end(out, served, &feed, reason).await;
             }
+            let can_wait = feed.can_wait() && progress == Progress::Done && !urgent;
+            urgent = false;
             if !out.encoder.batch().is_empty() {
-                self.send(out, served, &feed).await?;
-                spoke = Instant::now();
+                let now = Instant::now();
+                if can_wait && held.is_none_or(|until| now < until) {
+                    held = held.or(Some(now + SOUND_WAITS));
+                } else {
+                    self.send(out, served, &feed).await?;
+                    (spoke, held) = (now, None);
+                }
             }
             if progress == Progress::More {
                 continue;
             }
             tokio::select! {
                 () = &mut changed => continue,
+                () = until(held), if held.is_some() => continue,
                 said = read_some(read, decoder) => {
                     if said.map_err(RelayError::Io)? == 0 {
                         return Ok(());
@@ -328,8 +341,10 @@ impl RelayServer {
                 }
                 offered = now;
                 out.encoder.encode(Message::Path(self.path(&offered)))?;
+                urgent = true;
             } else if spoke.elapsed() + TICK / 2 >= self.settings.ping {
                 out.encoder.encode(Message::Ping)?;
+                urgent = true;
             }
         }
     }
@@ -388,6 +403,12 @@ impl Accept for RelayServer {
         if let Err(error) = self.serve(peer.clone(), stream).await {
             debug!(%peer, %addr, %error, "a relay to another node broke");
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

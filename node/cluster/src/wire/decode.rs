@@ -19,6 +19,8 @@ const READ: usize = 64 << 10;
 const AHEAD: usize = 1 << 20;
 /// A longer payload is read from the socket into its own memory; a shorter one comes with what is around it.
 const LARGE: usize = 4 << 10;
+/// Payloads of up to a quarter of it share a block of this size.
+const BLOCK: usize = 64 << 10;
 const UNTOLD: WireError = WireError::Unexpected { what: "something of a track that was not told" };
 /// A frame's fields.
 const FRAME_FIELDS: usize = 1 + 3 * VARINT;
@@ -27,6 +29,7 @@ const FRAME_FIELDS: usize = 1 + 3 * VARINT;
 #[derive(Debug, Default)]
 pub struct Decoder {
     input: BytesMut,
+    block: BytesMut,
     partial: Option<Partial>,
     tracks: Vec<Lane>,
     stamp: Option<Arc<Stamp>>,
@@ -138,7 +141,7 @@ impl Decoder {
             let missing = length - fields_length;
             self.count(&frame, missing)?;
             self.input.advance(used + fields_length);
-            let mut payload = BytesMut::with_capacity(missing.min(AHEAD));
+            let mut payload = self.memory(missing);
             let here = missing.min(self.input.len());
             payload.extend_from_slice(&self.input[..here]);
             self.input.advance(here);
@@ -153,6 +156,19 @@ impl Decoder {
         // Shared for as long as it is parsed, so that the rest of the buffer need not move.
         let body = self.input.split_to(length);
         self.plain(kind, &body).map(Some)
+    }
+
+    /// Room for a payload. Short ones share blocks: they come and go in order, so that a block lives little longer than
+    /// its frames, and one allocation serves many.
+    fn memory(&mut self, length: usize) -> BytesMut {
+        if length > BLOCK / 4 {
+            return BytesMut::with_capacity(length.min(AHEAD));
+        }
+        if self.block.capacity() < length {
+            self.block = BytesMut::with_capacity(BLOCK);
+        }
+        let rest = self.block.split_off(length);
+        std::mem::replace(&mut self.block, rest)
     }
 
     fn finish_partial(&mut self) -> Option<Message> {
