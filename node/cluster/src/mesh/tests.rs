@@ -319,7 +319,7 @@ async fn another_key_stays_outside() {
 }
 
 /// A peer that has the key and says what it likes.
-struct Peer(tokio_rustls::client::TlsStream<tokio::net::TcpStream>);
+struct Peer(crate::port::Outgoing);
 
 impl Peer {
     async fn dial(node: &Node, id: &str) -> Peer {

@@ -408,7 +408,7 @@ impl Accept for RelayServer {
 
 async fn until(at: Option<Instant>) {
     if let Some(at) = at {
-        tokio::time::sleep_until(at.into()).await;
+        tokio::time::sleep_until(at).await;
     }
 }
 
