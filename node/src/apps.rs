@@ -10,6 +10,9 @@ use sluice_store::{App, AppSettings, Result, Store};
 /// A store that could not be read is asked again after this.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// An app that is not there any more has to be missing for this long before its streams are stopped.
+const DOUBT: Duration = Duration::from_secs(2);
+
 type Known = HashMap<String, Arc<App>>;
 
 /// All apps by name. Reading takes no store call.
@@ -84,9 +87,16 @@ impl Apps {
             apps = self.store.apps().await?;
         }
         let apps: Known = apps.into_iter().map(|a| (a.name.clone(), Arc::new(a))).collect();
-        let gone = before.into_keys().filter(|name| !apps.contains_key(name)).collect();
+        let mut gone: Vec<String> = before.into_keys().filter(|name| !apps.contains_key(name)).collect();
         *self.write() = apps;
         self.read.store(true, Ordering::Release);
+        if !gone.is_empty() {
+            // Another node may be giving an empty store its apps back, one by one: no stream ends for that.
+            tokio::time::sleep(DOUBT).await;
+            let apps = self.store.apps().await?;
+            gone.retain(|name| !apps.iter().any(|a| a.name == *name));
+            *self.write() = apps.into_iter().map(|a| (a.name.clone(), Arc::new(a))).collect();
+        }
         Ok(gone)
     }
 

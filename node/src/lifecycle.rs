@@ -41,6 +41,10 @@ pub async fn run(streams: Arc<Streams>) {
 /// Writes off what has ended, and tells the store what it does not know yet; `false` when it did not take all of it.
 pub async fn settle(streams: &Streams) -> bool {
     let mut all = true;
+    if let Err(error) = streams.recover().await {
+        tracing::debug!(%error, "what an earlier run left live is not written off yet");
+        return false;
+    }
     for (key, live) in streams.list(true) {
         if let Err(error) = streams.finish(&key, &live).await {
             tracing::warn!(stream = %key, %error, "the end of the stream cannot be stored yet; trying again");

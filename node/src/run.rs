@@ -124,7 +124,7 @@ impl Join {
 }
 
 /// What a crash of an earlier run left live is written off.
-async fn recover(store: &dyn Store, id: &str, in_cluster: bool) -> Result<(), Failure> {
+async fn recover(store: &dyn Store, id: &str, in_cluster: bool) -> Result<bool, Failure> {
     match store.recover(id, unix_ms()).await {
         Ok(r) if r.deleted + r.finished > 0 => tracing::warn!(
             finished = r.finished,
@@ -132,13 +132,14 @@ async fn recover(store: &dyn Store, id: &str, in_cluster: bool) -> Result<(), Fa
             "the node had ended without a word; its streams have been written off"
         ),
         Ok(_) => {}
-        // The other nodes do it, and until then the records are seen to be too old.
+        // Until then the records are seen to be too old.
         Err(error) if error.is_away() && in_cluster => {
-            tracing::warn!(%error, "starting without the store: what an earlier run left is not looked at");
+            tracing::warn!(%error, "starting without the store: what an earlier run left is looked at later");
+            return Ok(false);
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The admin token, and its text when it is new.
@@ -160,7 +161,7 @@ impl Node {
         let Kept { boot, store, replica } = kept;
         let id = config.id();
         let host = config.advertised().map_err(Failure::from)?;
-        recover(store.as_ref(), &id, config.in_cluster()).await?;
+        let recovered = recover(store.as_ref(), &id, config.in_cluster()).await?;
         let defaults = app_defaults(config);
         let apps = Apps::load(store.clone(), &config.apps, &defaults).await?;
         let (admin_token, new_token) = admin_token(config, store.as_ref()).await?;
@@ -187,6 +188,9 @@ impl Node {
         };
         let proxies = config.trusted_proxies.clone();
         let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), claims, me, bounds, proxies);
+        if !recovered {
+            streams.recover_later();
+        }
         let fetching = joining.as_ref().map(|j| j.fetching(config, &streams)).transpose()?;
         let takes = Takes {
             publishers: config.role != Role::Edge,

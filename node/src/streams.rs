@@ -111,6 +111,11 @@ pub struct Streams {
     stopping: AtomicBool,
     draining: watch::Sender<bool>,
     pub(crate) again: tokio::sync::Notify,
+    /// Given up to other nodes, and not followed there yet; at most all streams of this node.
+    lost: Mutex<Vec<(StreamKey, Live)>>,
+    pub(crate) lost_some: tokio::sync::Notify,
+    /// What an earlier run of this node left live has been written off.
+    recovered: AtomicBool,
     refused: [AtomicU64; Refusal::REASONS.len()],
 }
 
@@ -138,6 +143,9 @@ impl Streams {
             stopping: AtomicBool::new(false),
             draining: watch::Sender::new(false),
             again: tokio::sync::Notify::new(),
+            lost: Mutex::default(),
+            lost_some: tokio::sync::Notify::new(),
+            recovered: AtomicBool::new(true),
             refused: Default::default(),
         })
     }
@@ -276,6 +284,8 @@ impl Streams {
     pub(crate) async fn finish(&self, key: &StreamKey, live: &Live) -> Result<(), StoreError> {
         let now = unix_ms();
         let last = sluice_api::live_update(&live.stream, now);
+        // The others need not wait for the store.
+        self.claims.ended(key, live.epoch);
         let ended = self.store.end_live(&key.app, &key.id, live.epoch, now, last).await?;
         self.forget(key, live.epoch);
         tracing::info!(stream = %key, ?ended, "stream ended");
@@ -298,6 +308,30 @@ impl Streams {
         let Some(live) = self.forget(key, epoch) else { return };
         tracing::warn!(stream = %key, to, "the stream is published to another node now: its publisher here is told to stop");
         live.stream.displace_to(to);
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), live));
+        self.lost_some.notify_one();
+    }
+
+    /// Those that were [lost](Self::lose) since the last call: to be followed to where they are now, and ended in the
+    /// store in case that nobody has them.
+    pub(crate) fn take_lost(&self) -> Vec<(StreamKey, Live)> {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The store could not be asked what an earlier run left live.
+    pub fn recover_later(&self) {
+        self.recovered.store(false, Ordering::Release);
+    }
+
+    /// Writes off what an earlier run of this node left live, if that is still to be done.
+    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+        if !self.recovered.load(Ordering::Acquire) {
+            self.store.recover(&self.node.id, unix_ms()).await?;
+            self.recovered.store(true, Ordering::Release);
+            // It may have met those of this run.
+            self.tell_store_again();
+        }
+        Ok(())
     }
 
     /// Takes a stream off the list of those that this node owns.

@@ -22,9 +22,7 @@ impl ApiState {
     /// The other node that owns a stream, if one does.
     pub(crate) fn owner_elsewhere(&self, key: &StreamKey) -> Option<(Arc<dyn ClusterView>, String)> {
         let cluster = self.cluster.as_ref()?;
-        if self.own_stream(key).is_some() {
-            return None;
-        }
+        // Not what the hub has: that may be what is left of a stream that has just moved.
         let owner = cluster.stream(&key.app, &key.id)?.owner?;
         (owner != self.settings.node_id).then(|| (cluster.clone(), owner))
     }

@@ -172,10 +172,14 @@ impl Fetch for Elsewhere {
             return Err(Refusal::InvalidId(key.id.to_string()));
         }
         self.look_up(key).await;
-        self.relays.fetch(key).await.map_err(|error| match error {
-            FetchError::NotFound { .. } => Refusal::NotLive(key.clone()),
-            FetchError::Stopping { .. } => Refusal::Stopping,
-            other => Refusal::Unavailable(other.to_string()),
+        self.relays.fetch(key).await.map_err(|error| {
+            // What the store said led nowhere.
+            self.sources.hints().remove(key);
+            match error {
+                FetchError::NotFound { .. } => Refusal::NotLive(key.clone()),
+                FetchError::Stopping { .. } => Refusal::Stopping,
+                other => Refusal::Unavailable(other.to_string()),
+            }
         })
     }
 

@@ -92,8 +92,11 @@ async fn let_go(
     }
     answers.streams.lose(&key, live.epoch, by.as_str());
     answers.settler.left(&live.stream).await;
-    let answer = answers.tail(&key);
-    tokio::spawn(answers.settler.clone().let_go(key, live));
+    let mut answer = answers.tail(&key);
+    if !live.stream.is_interrupted() && !live.stream.is_ended() {
+        // It may still write: its numbers are not final.
+        answer.tail = None;
+    }
     Json(YieldAnswer::Yielded(answer))
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_cluster::directory::{Directory, Event, Fenced};
+use sluice_cluster::directory::{Directory, Event, Fenced, MemberView};
 use sluice_cluster::member::NodeId;
 use sluice_cluster::port::Client;
 use sluice_cluster::relay::Relays;
+use sluice_media::stream::StopReason;
 use sluice_media::{Stream, StreamKey};
 use tokio::task::JoinSet;
 
@@ -23,6 +24,9 @@ const TAKEN_UP: Duration = Duration::from_secs(5);
 
 /// How often a lost node's streams are written off again while the store is away.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How long nodes may take to be heard of again after this one was cut off.
+const HEARD_AGAIN: Duration = Duration::from_secs(6);
 
 /// Everything that it takes.
 #[derive(Clone)]
@@ -58,18 +62,22 @@ impl Settler {
                 }
                 seen = changed.changed() => if seen.is_err() { return },
                 () = self.health.changed() => {}
+                () = self.streams.lost_some.notified() => {}
                 Some(_) = work.join_next() => continue,
             }
             if std::mem::replace(&mut lost, self.health.lost()) != self.health.lost() {
                 self.streams.tell_store_again();
+            }
+            for (key, live) in self.streams.take_lost() {
+                work.spawn(self.clone().given_up(key, live));
             }
             for event in self.directory.events() {
                 match event {
                     Event::Lost { id, .. } => {
                         work.spawn(self.clone().write_off(id));
                     }
-                    Event::Displaced { key, epoch, by } => {
-                        work.spawn(self.clone().displaced(key, epoch, by));
+                    Event::Displaced { key, epoch, by: Fenced { owner, .. } } => {
+                        self.streams.lose(&key, epoch, owner.as_ref().map_or("another", NodeId::as_str));
                     }
                     Event::Behind { key, owner, highest } => {
                         work.spawn(self.clone().teach(key, owner, highest));
@@ -77,15 +85,6 @@ impl Settler {
                 }
             }
         }
-    }
-
-    /// A higher epoch has one of this node's streams.
-    async fn displaced(self, key: StreamKey, epoch: u64, by: Fenced) {
-        let Some(live) = self.streams.get(&key).filter(|l| l.epoch == epoch) else { return };
-        self.streams.lose(&key, epoch, by.owner.as_ref().map_or("another", NodeId::as_str));
-        self.follow(&key, &live.stream).await;
-        tokio::time::sleep(TAKEN_UP).await;
-        self.end(&key, &live).await;
     }
 
     /// Another node does not know that a stream of its own has a higher epoch.
@@ -97,24 +96,18 @@ impl Settler {
         }
     }
 
-    /// A stream was let go for a publisher on another node: it is followed there, or is over.
-    pub(super) async fn let_go(self, key: StreamKey, live: Live) {
-        let mut changed = self.directory.changed();
-        let taken = async {
-            while self.directory.highest_epoch(&key) <= live.epoch && changed.changed().await.is_ok() {}
-        };
-        if tokio::time::timeout(TAKEN_UP, taken).await.is_ok() {
-            self.follow(&key, &live.stream).await;
-            tokio::time::sleep(TAKEN_UP).await;
-        }
-        self.end(&key, &live).await;
-    }
-
-    /// Ends the stream in the epoch in which this node had it: where a later one has begun, nothing happens, and where
-    /// the node that asked for it has died meanwhile, it does not stay live for ever.
-    async fn end(&self, key: &StreamKey, live: &Live) {
-        if let Err(error) = self.streams.finish(key, live).await {
-            tracing::warn!(stream = %key, %error, "a stream that was given away cannot be written off");
+    /// A stream is another node's now: those who watch it here follow it there. In the store it is ended in the epoch in
+    /// which this node had it: where a later one has begun, nothing happens by that, and where the node that took it
+    /// has died meanwhile, it does not stay live for ever.
+    async fn given_up(self, key: StreamKey, live: Live) {
+        self.follow(&key, &live).await;
+        tokio::time::sleep(TAKEN_UP).await;
+        while let Err(error) = self.streams.finish(&key, &live).await {
+            tracing::debug!(stream = %key, %error, "a stream that was given up cannot be written off yet");
+            if !error.is_away() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -127,11 +120,21 @@ impl Settler {
         let _ = tokio::time::timeout(LEAVE, gone).await;
     }
 
-    /// Those who watch the stream here go on with what the other node has.
-    async fn follow(&self, key: &StreamKey, stream: &Arc<Stream>) {
+    /// Those who watch the stream here go on with what the other node has, as soon as it is known who that is.
+    async fn follow(&self, key: &StreamKey, live: &Live) {
+        let stream = &live.stream;
         self.left(stream).await;
-        if stream.readers() > 0 && !stream.is_ended() && !self.relays.take_up(key) {
-            tracing::debug!(stream = %key, "not followed to its new owner: this node is stopping");
+        if stream.readers() == 0 {
+            // Nobody sees what is left of it.
+            self.streams.hub().stop(key, StopReason::Moved { to: "another node".into() });
+            return;
+        }
+        let mut changed = self.directory.changed();
+        let known =
+            async { while self.directory.sources(key).is_empty() && changed.changed().await.is_ok() {} };
+        let known = tokio::time::timeout(TAKEN_UP, known).await.is_ok();
+        if !stream.is_ended() && !(known && self.relays.take_up(key)) {
+            tracing::warn!(stream = %key, "nobody is heard of who has the stream now: it ends for those who watch it here");
         }
     }
 
@@ -144,8 +147,16 @@ impl Settler {
         // All nodes know of it; they look one after the other whether it is still to be done.
         tokio::time::sleep(Duration::from_millis(300) * self.rank()).await;
         loop {
+            // When this node itself was cut off, the others may be well: they are given time to be heard again.
+            if !self.health.is_here() {
+                while !self.health.is_here() {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                tokio::time::sleep(HEARD_AGAIN).await;
+            }
             // When it is back, its streams are its own business.
-            if self.directory.member(&lost).is_none_or(|m| m.reachable) {
+            let back = |m: MemberView| m.reachable || m.heard_ago.is_some_and(|ago| ago < HEARD_AGAIN);
+            if self.directory.member(&lost).is_none_or(back) {
                 return;
             }
             match self.streams.store().recover(lost.as_str(), unix_ms()).await {

@@ -63,28 +63,25 @@ impl Streams {
         };
         let stream = began.stream().clone();
         let epoch = origin.epoch;
-        let mut live =
-            Live { stream, epoch, hls, reserved, claimed: stored, stored: false, known, publisher };
+        let live = Live { stream, epoch, hls, reserved, claimed: stored, stored: false, known, publisher };
+        self.live().insert(key.clone(), live.clone());
         if stored && !self.claims.shares_store() {
             match self.register(&key, &live).await {
-                Ok(reserved) => (live.reserved, live.stored) = (reserved, true),
-                Err(e) if e.is_away() && self.claims.goes_on_without_store() => {}
-                // Dropping the publisher would keep the stream waiting for it.
+                Ok(reserved) => self.change(&key, epoch, |l| (l.reserved, l.stored) = (reserved, true)),
                 Err(e) => {
-                    self.claims.ended(&key, origin.epoch);
+                    self.forget(&key, epoch);
+                    // Dropping the publisher would keep the stream waiting for it.
                     began.finish();
                     return Err(away(e));
                 }
             }
         }
-        let stored = live.stored;
-        self.live().insert(key.clone(), live);
         if !self.claims.holds(&key, epoch) {
             // Somebody else was faster, in the moment in which nobody could have been told.
             self.lose(&key, epoch, "another");
             return Err(Refusal::InUse(key));
         }
-        if !stored {
+        if self.get(&key).is_some_and(|l| !l.stored) {
             // The publisher does not wait for a database on the network.
             self.again.notify_one();
         }
@@ -104,8 +101,10 @@ impl Streams {
             other => other.ok(),
         };
         if let Some(resumed) = resumed {
-            self.change(key, live.epoch, |l| l.publisher = publisher.clone());
-            return Ok(Some(resumed));
+            let mut mine = false;
+            self.change(key, live.epoch, |l| (l.publisher, mine) = (publisher.clone(), true));
+            // It was given away in the meantime: whoever has it now is asked again.
+            return if mine { Ok(Some(resumed)) } else { Err(Refusal::InUse(key.clone())) };
         }
         // A stream that has just ended is written off before its id starts anew.
         match self.finish(key, &live).await {

@@ -100,10 +100,11 @@ impl Egress for Door {
             return Err(Refusal::NoViewers(elsewhere.played_at(key)));
         }
         let stream = match (streams.hub.get(key), &self.elsewhere) {
-            // A relayed stream is asked for again each time, so that it is not let go of just now.
-            (Some(stream), _) if !stream.is_relayed() => stream,
-            (_, Some(elsewhere)) => elsewhere.fetch(key).await?,
             (Some(stream), None) => stream,
+            (Some(stream), _) if !stream.is_relayed() && streams.get(key).is_some() => stream,
+            // A relayed stream is asked for again each time, so that it is not let go of just now; one that has just
+            // been given up is somewhere else.
+            (_, Some(elsewhere)) => elsewhere.fetch(key).await?,
             (None, None) => return Err(Refusal::NotLive(key.clone())),
         };
         let viewer = ViewerGuard::new(stream.stats().clone(), request.protocol);

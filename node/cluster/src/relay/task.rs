@@ -157,11 +157,13 @@ impl Task {
                 return Over::Failed(FetchError::NotFound { key: self.entry.key.clone() });
             }
             let mut answered = None;
+            let mut stop = stop_requested(self.mirror.as_ref());
             for source in &candidates {
                 let (mut leave, mut stopping) = (self.leave.clone(), self.stopping.clone());
                 let attempt = tokio::select! {
                     attempt = self.connect(source) => attempt,
                     // The pause below knows what to do.
+                    _ = &mut stop => break,
                     _ = leave.wait_for(|l| *l) => break,
                     _ = stopping.wait_for(|s| *s) => break,
                 };
