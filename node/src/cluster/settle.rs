@@ -133,7 +133,8 @@ impl Settler {
         let known =
             async { while self.directory.sources(key).is_empty() && changed.changed().await.is_ok() {} };
         let known = tokio::time::timeout(TAKEN_UP, known).await.is_ok();
-        if !stream.is_ended() && !(known && self.relays.take_up(key)) {
+        let followed = stream.is_ended() || (known && self.relays.take_up(key));
+        if !followed {
             tracing::warn!(stream = %key, "nobody is heard of who has the stream now: it ends for those who watch it here");
         }
     }
