@@ -46,6 +46,11 @@ pub async fn settle(streams: &Streams) -> bool {
         return false;
     }
     for (key, live) in streams.list(true) {
+        // A record of its end needs one of its beginning.
+        let told = if live.stored { Ok(()) } else { tell(streams, &key, &live).await };
+        if told.as_ref().is_err_and(StoreError::is_away) {
+            return false;
+        }
         if let Err(error) = streams.finish(&key, &live).await {
             tracing::warn!(stream = %key, %error, "the end of the stream cannot be stored yet; trying again");
             all = false;

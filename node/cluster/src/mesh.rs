@@ -48,8 +48,9 @@ pub trait Local: Send + Sync {
 
 /// What the others say. Called in order for each node; must not block.
 pub trait Remote: Send + Sync {
-    /// A node has connected; this is all that it owns and carries.
-    fn hello(&self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>);
+    /// A node has connected; this is all that it owns and carries. False when this run of it is not believed in, because
+    /// another one is: the link ends then, and the node may try again.
+    fn hello(&self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>) -> bool;
     /// Each second.
     fn tick(&self, member: Member);
     /// What has changed of a node's streams.

@@ -145,7 +145,12 @@ impl ClusterClaims {
             viewers: Default::default(),
             numbers: lease.numbers,
         };
-        match self.directory.take(owned, lease.known) {
+        // What the store has adopted is the newest turn of all; of two that came at once, the first gives way to it.
+        let taken = match self.shared && lease.settled {
+            true => self.directory.own(owned),
+            false => self.directory.take(owned, lease.known),
+        };
+        match taken {
             Ok(()) => Ok(Claimed { origin: origin(&lease), stored: lease.settled }),
             Err(_) => Err(refusal(key, &Why::Raced)),
         }

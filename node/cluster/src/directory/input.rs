@@ -25,22 +25,23 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 impl Core {
     /// A node has connected; this is all that it has.
-    pub fn hello(&mut self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>, now: Instant) {
+    /// False when another run of that node is believed in.
+    pub fn hello(&mut self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>, now: Instant) -> bool {
         let (id, boot) = (member.id.clone(), member.boot);
         if id == self.me || (!self.nodes.contains_key(&id) && self.nodes.len() >= MOST_NODES) {
-            return;
+            return false;
         }
         let lost = self.times.lost;
         let node = self.nodes.entry(id.clone()).or_insert_with(|| Node::new(boot, now));
         if node.boot != boot {
             // One connection of an earlier run may be read later than the first of the newer one.
             if node.runs.contains(&boot) && (node.linked || node.life.silent_for(now) < lost) {
-                return;
+                return false;
             }
             self.supersede(&id, boot, now);
         }
         self.drop_streams(&id, now);
-        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
         node.member = Some(Arc::new(member));
         node.linked = true;
         node.sign(now);
@@ -52,6 +53,7 @@ impl Core {
             Changes { put: carried, gone: vec![] },
             now,
         );
+        true
     }
 
     /// A node says each second that it is there.

@@ -9,8 +9,8 @@ use crate::member::{BootId, Carried, Member, NodeId, Owned};
 use crate::mesh::{Changes, Local, Remote};
 
 impl Remote for Directory {
-    fn hello(&self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>) {
-        self.with(|core, now| core.hello(member, owned, carried, now));
+    fn hello(&self, member: Member, owned: Vec<Owned>, carried: Vec<Carried>) -> bool {
+        self.with(|core, now| core.hello(member, owned, carried, now))
     }
 
     fn tick(&self, member: Member) {

@@ -537,3 +537,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_whose_name_another_had_for_a_while_is_heard_again() {
+    let mut world = World::new("");
+    let hello = |world: &mut World, boot| {
+        let now = world.now();
+        world.core.hello(member("a", boot, ""), vec![owned("s", 5)], vec![], now)
+    };
+    assert!(hello(&mut world, 1));
+    assert!(hello(&mut world, 2), "a new run");
+    assert!(!hello(&mut world, 1), "of which the earlier one is no more than an echo");
+    world.core.down(&id("a"), BootId(2));
+    assert!(!hello(&mut world, 1));
+    world.pass(7, &[]);
+    assert!(hello(&mut world, 1), "until the other one has been silent for as long as a lease lasts");
+    assert_eq!(world.owner("s"), is("a", 5));
+}

@@ -120,9 +120,12 @@ async fn listen<S: AsyncRead + AsyncWrite + Unpin>(
         return link.write(&[Message::Refused { reason: Refusal::Full }.encode()]).await;
     };
     let boot = member.boot;
-    let here = Here::enter(shared, &node, peer, &member, || {
-        shared.remote.hello(member.clone(), owned, carried);
-    });
+    let here =
+        Here::enter(shared, &node, peer, &member, || shared.remote.hello(member.clone(), owned, carried));
+    if !here.believed {
+        // Most likely two nodes have one id. This one tries again, and is heard once the other has gone.
+        return Ok(());
+    }
     link.write(&[Message::Welcome { id: me.id, boot: me.boot }.encode()]).await?;
     let mut streams = streams;
     loop {
@@ -217,11 +220,19 @@ struct Here<'a> {
     id: NodeId,
     boot: BootId,
     link: Arc<()>,
+    /// What was said in the hello holds.
+    believed: bool,
 }
 
 impl<'a> Here<'a> {
     /// Takes the place of the link that the node had, if any, and says hello.
-    fn enter(shared: &'a Shared, node: &'a Node, id: &NodeId, member: &Member, hello: impl FnOnce()) -> Self {
+    fn enter(
+        shared: &'a Shared,
+        node: &'a Node,
+        id: &NodeId,
+        member: &Member,
+        hello: impl FnOnce() -> bool,
+    ) -> Self {
         let boot = member.boot;
         let link = Arc::new(());
         let mut current = lock(&node.current);
@@ -234,10 +245,10 @@ impl<'a> Here<'a> {
         }
         *current =
             Some(Current { boot, addr: member.cluster_addr(), since: Instant::now(), link: link.clone() });
-        hello();
+        let believed = hello();
         drop(current);
         shared.heard_change.send_modify(|version| *version += 1);
-        Here { shared, node, id: id.clone(), boot, link }
+        Here { shared, node, id: id.clone(), boot, link, believed }
     }
 
     /// Says something, unless the link was replaced.

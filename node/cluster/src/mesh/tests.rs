@@ -69,7 +69,7 @@ impl Others {
 }
 
 impl Remote for Others {
-    fn hello(&self, member: Member, owned: Vec<Owned>, _carried: Vec<Carried>) {
+    fn hello(&self, member: Member, owned: Vec<Owned>, _carried: Vec<Carried>) -> bool {
         self.note(&member.id, |known| {
             assert!(!known.up || known.boot == member.boot.0, "hello of another run without a down");
             known.up = true;
@@ -77,6 +77,7 @@ impl Remote for Others {
             known.hellos += 1;
             known.streams = owned.iter().map(|stream| (stream.id.to_string(), stream.epoch)).collect();
         });
+        true
     }
     fn tick(&self, member: Member) {
         self.note(&member.id, |known| {

@@ -388,7 +388,10 @@ impl World {
         let member = super::node::member(from, boot);
         let core = &mut self.nodes[to].core;
         match say {
-            Say::Hello(owned, carried) => core.hello(member, owned, carried, now),
+            Say::Hello(owned, carried) => {
+                // A run that is not believed in is no longer listened to; its node tries again.
+                core.hello(member, owned, carried, now);
+            }
             Say::Tick => core.tick(member, now),
             Say::Update(owned, carried) => core.update(&member.id, member.boot, owned, carried, now),
         }
