@@ -107,11 +107,6 @@ pub struct Cluster {
     _spreading: Option<Spreading>,
 }
 
-/// A new number for this run of the node.
-pub fn boot() -> BootId {
-    BootId::random()
-}
-
 fn usage(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, error.to_string())
 }

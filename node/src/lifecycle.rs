@@ -78,12 +78,7 @@ pub async fn settle(streams: &Streams) -> bool {
 /// stream is theirs.
 async fn tell(streams: &Streams, key: &StreamKey, live: &Live) -> Result<(), StoreError> {
     let used = numbers(&live.stream).unwrap_or(live.reserved);
-    let claim = Claim {
-        epoch: live.epoch,
-        media_sequence: used.media_sequence,
-        discontinuity_sequence: used.discontinuity_sequence,
-        timeline: used.timeline,
-    };
+    let claim = Claim::new(live.epoch, used);
     let node = &streams.me().id;
     let told = async {
         if !live.claimed {

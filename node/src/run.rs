@@ -49,7 +49,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::io("start the node's threads", &e))?;
     let result = runtime.block_on(async {
-        let kept = Kept::open(&config, cluster::boot()).await?;
+        let kept = Kept::open(&config, BootId::random()).await?;
         let store = kept.store.clone();
         let ran = async { Node::build(&config, kept).await?.run(&config).await }.await;
         // What is waiting is stored and the file is left tidy; a disk that hangs does not keep the process.

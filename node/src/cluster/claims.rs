@@ -15,7 +15,7 @@ use sluice_cluster::ownership::{
 use sluice_cluster::port::Client;
 use sluice_media::segmentation::Segmentation;
 use sluice_media::session::Refusal;
-use sluice_media::{Hub, Origin, StreamKey, Timestamp};
+use sluice_media::{Hub, Origin, StreamKey};
 use sluice_store::{Claim, EPOCH_STEP, Numbers, Store, StoreError};
 
 use super::health::Health;
@@ -106,7 +106,7 @@ impl ClusterClaims {
 
     async fn adopt(&self, key: &StreamKey, epoch: u64, numbers: Numbers) -> Answer {
         let node = self.rules.node.as_str();
-        let claim = claim(epoch, numbers);
+        let claim = Claim::new(epoch, numbers);
         match self.store.adopt_stream(&key.app, &key.id, node, unix_ms(), claim).await {
             Ok(()) => Answer::Adopted,
             Err(StoreError::Fenced { current, .. }) => Answer::Fenced { current },
@@ -133,7 +133,7 @@ impl ClusterClaims {
     async fn granted(&self, key: &StreamKey, lease: Lease) -> Result<Claimed, Refusal> {
         if !self.shared {
             // For the next run of this node, when nobody else is left to remember.
-            let (node, claim) = (self.rules.node.as_str(), claim(lease.epoch, lease.numbers));
+            let (node, claim) = (self.rules.node.as_str(), Claim::new(lease.epoch, lease.numbers));
             self.store.adopt_stream(&key.app, &key.id, node, unix_ms(), claim).await.map_err(away_for_all)?;
         }
         let owned = Owned {
@@ -219,23 +219,9 @@ fn refusal(key: &StreamKey, why: &Why) -> Refusal {
     }
 }
 
-fn claim(epoch: u64, numbers: Numbers) -> Claim {
-    Claim {
-        epoch,
-        media_sequence: numbers.media_sequence,
-        discontinuity_sequence: numbers.discontinuity_sequence,
-        timeline: numbers.timeline,
-    }
-}
-
 fn origin(lease: &Lease) -> Origin {
-    Origin {
-        epoch: lease.epoch,
-        media_sequence: lease.numbers.media_sequence,
-        discontinuity_sequence: lease.numbers.discontinuity_sequence,
-        timeline: Timestamp(lease.numbers.timeline),
-        segmentation: lease.segmented.map(segmentation),
-    }
+    let segmentation = lease.segmented.map(segmentation);
+    Origin { segmentation, ..crate::streams::claim::origin(Claim::new(lease.epoch, lease.numbers)) }
 }
 
 fn segmentation(segmented: Segmented) -> Segmentation {

@@ -108,6 +108,12 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// An epoch, and the numbers to go on with in it.
+    pub fn new(epoch: u64, numbers: Numbers) -> Self {
+        let Numbers { media_sequence, discontinuity_sequence, timeline } = numbers;
+        Claim { epoch, media_sequence, discontinuity_sequence, timeline }
+    }
+
     /// Without the epoch.
     pub fn numbers(&self) -> Numbers {
         Numbers {
@@ -128,9 +134,7 @@ impl Claim {
             what: format!("epoch of {app}/{id}"),
             detail: format!("{highest} is larger than any that a store gives out"),
         })?;
-        let Numbers { media_sequence, discontinuity_sequence, timeline } =
-            stored.numbers().max(known.numbers());
-        Ok(Claim { epoch, media_sequence, discontinuity_sequence, timeline })
+        Ok(Claim::new(epoch, stored.numbers().max(known.numbers())))
     }
 }
 
