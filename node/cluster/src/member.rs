@@ -1,34 +1,11 @@
 //! What a node says about itself and about its streams. These records travel between nodes as JSON.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+pub use sluice_identity::NodeId;
 use sluice_media::StreamKey;
 use sluice_store::Numbers;
-
-/// The name of a node, unique in its cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct NodeId(pub Arc<str>);
-
-impl NodeId {
-    /// From its text.
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        NodeId(id.into())
-    }
-
-    /// Its text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Tells one run of a node's process from the next: random, never zero, 24 bits (see
 /// [`ownership`](crate::ownership), where it makes epochs unique).

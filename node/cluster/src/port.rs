@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 pub use client::{ANSWER_BYTES, Client, DIAL};
 pub use error::PortError;
 pub use serve::{ClusterPort, Handlers};
+pub use sluice_identity::Alpn;
 
 use crate::member::NodeId;
 
@@ -28,36 +29,6 @@ pub type Incoming = tokio_rustls::server::TlsStream<TcpStream>;
 /// A connection to another node. rustls reads 4 KiB at a time, of which a frame needs several: what has come is read in
 /// one call.
 pub type Outgoing = tokio_rustls::client::TlsStream<BufReader<TcpStream>>;
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Alpn {
-    /// Frames of a stream.
-    Relay,
-    /// What a node says about itself.
-    Mesh,
-    /// HTTP/2.
-    Requests,
-}
-
-impl Alpn {
-    /// All of them.
-    pub const ALL: [Alpn; 3] = [Alpn::Relay, Alpn::Mesh, Alpn::Requests];
-
-    /// The bytes in the handshake.
-    pub fn as_bytes(self) -> &'static [u8] {
-        match self {
-            Alpn::Relay => b"sluice-relay/1",
-            Alpn::Mesh => b"sluice-mesh/1",
-            Alpn::Requests => b"h2",
-        }
-    }
-
-    /// From the bytes in the handshake.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Alpn> {
-        Alpn::ALL.into_iter().find(|alpn| alpn.as_bytes() == bytes)
-    }
-}
 
 /// Takes connections that other nodes open.
 #[async_trait]

@@ -232,9 +232,3 @@ async fn closing_ends_what_is_open() {
     let _ = tokio::time::timeout(5 * SECOND, stream.read_to_end(&mut rest)).await.expect("it ends");
     assert!(TcpStream::connect(&node.addr).await.is_err());
 }
-
-#[test]
-fn alpn_is_known_by_its_bytes() {
-    assert!(Alpn::ALL.into_iter().all(|alpn| Alpn::from_bytes(alpn.as_bytes()) == Some(alpn)));
-    assert_eq!(Alpn::from_bytes(b"http/1.1"), None);
-}

@@ -6,7 +6,7 @@ use sha2::Sha256;
 const SALT: &[u8] = b"sluice cluster key 1";
 
 /// HKDF-SHA256 (RFC 5869) with one block of output.
-pub(super) fn secret(key: &[u8], purpose: &[u8]) -> [u8; 32] {
+pub(crate) fn secret(key: &[u8], purpose: &[u8]) -> [u8; 32] {
     hkdf(SALT, key, purpose)
 }
 

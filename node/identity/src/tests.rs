@@ -1,7 +1,11 @@
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConnection};
+use std::sync::Arc;
+
+use rcgen::{Issuer, KeyPair, PKCS_ED25519};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
 use super::*;
+use crate::ca::{node_leaf as leaf_params, of_cluster as authority};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -81,6 +85,7 @@ fn another_key_is_refused_by_both() {
     client.dangerous().set_certificate_verifier(Arc::new(verify::OfTheCluster {
         roots: Arc::new(trusting),
         algorithms: rustls::crypto::ring::default_provider().signature_verification_algorithms,
+        expected: None,
     }));
     let (_, server) = shake(client, &b);
     assert!(server.unwrap_err().contains("invalid peer certificate"));
@@ -101,6 +106,7 @@ fn a_client_without_a_certificate_is_refused() {
         .with_custom_certificate_verifier(Arc::new(verify::OfTheCluster {
             roots: Arc::new(roots),
             algorithms,
+            expected: None,
         }))
         .with_no_client_auth();
     client.alpn_protocols = vec![b"h2".to_vec()];
@@ -180,4 +186,134 @@ fn certificates_of_an_administrator() {
     let error = load("n1").err().unwrap();
     assert!(matches!(error, IdentityError::File { what: "private key", .. }), "{error}");
     assert!(matches!(load("n3"), Err(IdentityError::File { what: "certificate", .. })));
+}
+
+fn operator(authority: &OperatorAuthority, key: &[u8], node: &str) -> ClientConfig {
+    let tls = OperatorTls::from_key(authority, key).unwrap();
+    (*tls.client(&NodeId::new(node)).unwrap()).clone()
+}
+
+/// Who the server says that it is talking to; the error of the side that ended the handshake.
+fn seen(client: ClientConfig, server: &ClusterTls) -> Result<Option<Peer>, String> {
+    let (client, connection) = shake(client, server);
+    client?;
+    let connection = connection?;
+    Ok(server.peer(&connection))
+}
+
+#[test]
+fn the_authority_alone_tells_node_and_operator_apart() {
+    let authority = OperatorAuthority::generate().unwrap();
+    let server = tls(KEY, "origin-0");
+    server.trust_operator(Some(authority.certificate_pem().as_bytes())).unwrap();
+
+    // 1. The cluster's CA: a node, even one that calls itself the operator.
+    for id in ["edge-1", OPERATOR_NAME] {
+        let peer = seen(client_of(&tls(KEY, id), Alpn::Requests), &server).unwrap();
+        assert_eq!(peer, Some(Peer::Node(node(id))));
+    }
+    // 2. The operator's CA: the operator.
+    assert_eq!(seen(operator(&authority, KEY, "origin-0"), &server).unwrap(), Some(Peer::Operator));
+    // 3. The CA of another operator: nobody.
+    let other = OperatorAuthority::generate().unwrap();
+    let refused = seen(operator(&other, KEY, "origin-0"), &server).unwrap_err();
+    assert!(refused.contains("UnknownCA"), "{refused}");
+    // 4. The operator's CA, before a node knows of it: nobody.
+    assert!(seen(operator(&authority, KEY, "b"), &tls(KEY, "b")).is_err());
+}
+
+#[test]
+fn the_operator_is_no_node_to_other_nodes() {
+    // A server that shows a certificate as the operator has it: it is not for servers, whoever signed it.
+    let (params, pair) = ca::of_cluster(KEY).unwrap();
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let leaf = ca::operator_leaf(OPERATOR_NAME).unwrap();
+    let certificate = leaf.signed_by(&key, &Issuer::new(params, pair)).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let roots = ca::roots_of_key(KEY).unwrap();
+    let posing = ClusterTls::build(node(OPERATOR_NAME), roots, vec![certificate.der().clone()], key).unwrap();
+    let (client, _) = shake(client_of(&tls(KEY, "a"), Alpn::Mesh), &posing);
+    assert!(client.unwrap_err().contains("invalid peer certificate"));
+}
+
+#[test]
+fn the_operator_takes_only_the_node_that_it_asked_for() {
+    let authority = OperatorAuthority::generate().unwrap();
+    let server = tls(KEY, "origin-0");
+    server.trust_operator(Some(authority.certificate_pem().as_bytes())).unwrap();
+    let config = operator(&authority, KEY, "origin-1");
+    let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from("any").unwrap()).unwrap();
+    let mut connection = ServerConnection::new(server.server()).unwrap();
+    let mut error = None;
+    for _ in 0..4 {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        connection.read_tls(&mut wire.as_slice()).unwrap();
+        let _ = connection.process_new_packets();
+        let mut wire = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut wire).unwrap();
+        }
+        let mut unread = wire.as_slice();
+        while !unread.is_empty() && error.is_none() {
+            client.read_tls(&mut unread).unwrap();
+            error = client.process_new_packets().err();
+        }
+    }
+    let wrong = WrongNode { expected: node("origin-1"), found: node("origin-0") };
+    assert_eq!(WrongNode::of(&error.unwrap()), Some(&wrong));
+    // The same node of another cluster.
+    let error = seen(operator(&authority, b"the key of another cluster", "origin-0"), &server).unwrap_err();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+}
+
+#[test]
+fn the_operators_authority_survives_a_restart_and_can_be_replaced() {
+    let first = OperatorAuthority::generate().unwrap();
+    let again = OperatorAuthority::from_pem(first.certificate_pem(), first.key_pem()).unwrap();
+    let server = tls(KEY, "n");
+    server.trust_operator(Some(first.certificate_pem().as_bytes())).unwrap();
+    assert_eq!(seen(operator(&again, KEY, "n"), &server).unwrap(), Some(Peer::Operator));
+
+    // Both at once while it is replaced, then the new one alone.
+    let second = OperatorAuthority::generate().unwrap();
+    let both = format!("{}{}", first.certificate_pem(), second.certificate_pem());
+    server.trust_operator(Some(both.as_bytes())).unwrap();
+    let (_, old) = shake(operator(&first, KEY, "n"), &server);
+    let old = old.unwrap();
+    assert_eq!(server.peer(&old), Some(Peer::Operator));
+    assert_eq!(seen(operator(&second, KEY, "n"), &server).unwrap(), Some(Peer::Operator));
+    server.trust_operator(Some(second.certificate_pem().as_bytes())).unwrap();
+    assert_eq!(server.peer(&old), None, "what is open is not let in any more");
+    assert!(seen(operator(&first, KEY, "n"), &server).is_err());
+
+    // What is of no use changes nothing.
+    assert!(matches!(server.trust_operator(Some(b"no PEM")), Err(IdentityError::Pem { .. })));
+    assert_eq!(seen(operator(&second, KEY, "n"), &server).unwrap(), Some(Peer::Operator));
+    server.trust_operator(None).unwrap();
+    assert!(seen(operator(&second, KEY, "n"), &server).is_err());
+
+    let mixed = OperatorAuthority::from_pem(first.certificate_pem(), second.key_pem());
+    assert!(matches!(mixed, Err(IdentityError::Pair(_))));
+    assert!(OperatorAuthority::from_pem("", first.key_pem()).is_err());
+    assert!(OperatorAuthority::from_pem(first.certificate_pem(), "").is_err());
+}
+
+#[test]
+fn an_authority_of_the_nodes_is_none_of_the_operators() {
+    let (params, ca) = authority(KEY).unwrap();
+    let pem = params.self_signed(&ca).unwrap().pem();
+    let server = tls(KEY, "n");
+    assert!(matches!(server.trust_operator(Some(pem.as_bytes())), Err(IdentityError::OperatorIsCluster)));
+    let peer = seen(client_of(&tls(KEY, "m"), Alpn::Requests), &server).unwrap();
+    assert_eq!(peer, Some(Peer::Node(node("m"))));
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let authority = OperatorAuthority::generate().unwrap();
+    let tls = OperatorTls::from_key(&authority, KEY).unwrap();
+    assert_eq!(format!("{authority:?} {tls:?}"), "OperatorAuthority(…) OperatorTls(…)");
 }
