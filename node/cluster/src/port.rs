@@ -1,7 +1,8 @@
 //! The cluster port: one TCP listener, mutual TLS 1.3. ALPN tells what a connection is for: frames of a stream, the mesh, or
-//! HTTP/2 requests between nodes. Here is also the client for all three.
+//! HTTP/2 requests. Here is also the client for all three.
 //!
-//! Nothing is answered to a peer without a certificate of the cluster: such a connection ends within the TLS handshake.
+//! Nothing is answered to a peer without a certificate of the cluster or of the operator: such a connection ends within the TLS
+//! handshake. The operator may only make requests, which go to a router of its own.
 
 mod client;
 mod error;
@@ -55,6 +56,10 @@ pub struct Limits {
     pub headers: u32,
     /// Bytes of the body of a request.
     pub body: usize,
+    /// Requests of the operator going on at once on one connection.
+    pub operator_requests: u32,
+    /// Bytes of the body of a request of the operator.
+    pub operator_body: usize,
 }
 
 impl Default for Limits {
@@ -67,6 +72,8 @@ impl Default for Limits {
             requests: 256,
             headers: 64 << 10,
             body: 16 << 20,
+            operator_requests: 32,
+            operator_body: 1 << 20,
         }
     }
 }

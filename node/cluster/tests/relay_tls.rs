@@ -31,6 +31,7 @@ fn node(name: &str, key: &[u8]) -> (Node, ClusterPort) {
         relay: node.server.clone(),
         mesh: Arc::new(Nobody),
         requests: axum::Router::new(),
+        operator: axum::Router::new(),
         limits: Limits::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");

@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use crate::paths;
+use crate::watched::{Said, Watched};
 use crate::{Apps, AppsResult, ControlError, Drain, LiveSettings, Report, SettingsResult};
 
 /// A connection, its handshake included, may take this long.
@@ -42,6 +43,13 @@ const QUOTED: usize = 300;
 
 type Sender = SendRequest<Full<Bytes>>;
 
+/// A kept connection, and what TLS said when it broke.
+#[derive(Clone)]
+struct Kept {
+    sender: Sender,
+    said: Said,
+}
+
 /// Asks one node; cheap to clone. Its connection is opened with the first question, shared by all that are asked at
 /// once, and opened anew after it broke.
 #[derive(Clone)]
@@ -51,7 +59,7 @@ struct Inner {
     node: NodeId,
     addr: String,
     tls: Arc<ClientConfig>,
-    kept: Mutex<Option<Sender>>,
+    kept: Mutex<Option<Kept>>,
 }
 
 impl fmt::Debug for Client {
@@ -161,17 +169,34 @@ impl Client {
         ControlError::Timeout { node: node.clone(), addr: addr.clone(), doing, within }
     }
 
-    /// An error of the connection: a certificate that one side refuses is not the same as nobody being there. In TLS 1.3
-    /// the server looks at the client's certificate last, so its refusal comes with the first answer.
+    /// An error of the connection before there was one.
     fn broken(&self, doing: &'static str, error: &(dyn StdError + 'static)) -> ControlError {
         let Inner { node, addr, .. } = &*self.0;
-        let (node, addr) = (node.clone(), addr.clone());
         match find_tls(error) {
-            Some(tls) => match WrongNode::of(tls) {
-                Some(wrong) => ControlError::NotThisNode { node, found: wrong.found.clone(), addr },
-                None => ControlError::Refused { node, addr, reason: tls.to_string() },
+            Some(tls) => self.not_accepted(tls),
+            None => ControlError::Unreachable {
+                node: node.clone(),
+                addr: addr.clone(),
+                doing,
+                reason: innermost(error),
             },
-            None => ControlError::Unreachable { node, addr, doing, reason: innermost(error) },
+        }
+    }
+
+    /// An error of a connection that was there.
+    fn lost(&self, doing: &'static str, said: &Said, error: &(dyn StdError + 'static)) -> ControlError {
+        match said.get() {
+            Some(tls) => self.not_accepted(tls),
+            None => self.broken(doing, error),
+        }
+    }
+
+    /// A certificate that one side refuses is not the same as nobody being there.
+    fn not_accepted(&self, tls: &rustls::Error) -> ControlError {
+        let (node, addr) = (self.0.node.clone(), self.0.addr.clone());
+        match WrongNode::of(tls) {
+            Some(wrong) => ControlError::NotThisNode { node, found: wrong.found.clone(), addr },
+            None => ControlError::Refused { node, addr, reason: tls.to_string() },
         }
     }
 
@@ -207,45 +232,49 @@ impl Client {
     async fn exchange(&self, mut request: http::Request<Full<Bytes>>) -> Result<Bytes, ControlError> {
         let mut fresh = false;
         loop {
-            let mut sender = {
+            let Kept { mut sender, said } = {
                 let mut kept = self.0.kept.lock().await;
                 match kept.as_ref() {
-                    Some(sender) if !sender.is_closed() => sender.clone(),
+                    Some(kept) if !kept.sender.is_closed() => kept.clone(),
                     _ => {
                         fresh = true;
-                        let sender = self.open().await?;
-                        kept.insert(sender).clone()
+                        let opened = self.open().await?;
+                        kept.insert(opened).clone()
                     }
                 }
             };
             let lost = match sender.ready().await {
                 Ok(()) => match sender.try_send_request(request).await {
-                    Ok(answer) => return self.answer(answer).await,
+                    Ok(answer) => return self.answer(answer, &said).await,
                     Err(mut error) => match error.take_message() {
                         Some(unsent) => {
                             request = unsent;
                             error.into_error()
                         }
-                        None => return Err(self.broken("request", &error.into_error())),
+                        None => return Err(self.lost("request", &said, &error.into_error())),
                     },
                 },
                 Err(error) => error,
             };
             // It was not sent. A kept connection may have been dead already: once more, with a new one.
             if fresh {
-                return Err(self.broken("request", &lost));
+                return Err(self.lost("request", &said, &lost));
             }
             *self.0.kept.lock().await = None;
         }
     }
 
-    async fn answer(&self, answer: http::Response<hyper::body::Incoming>) -> Result<Bytes, ControlError> {
+    async fn answer(
+        &self,
+        answer: http::Response<hyper::body::Incoming>,
+        said: &Said,
+    ) -> Result<Bytes, ControlError> {
         let (parts, body) = answer.into_parts();
         let body = match Limited::new(body, BODY_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 return Err(match error.downcast::<hyper::Error>() {
-                    Ok(error) => self.broken("read the answer", &*error),
+                    Ok(error) => self.lost("read the answer", said, &error),
                     Err(_) => self.bad(format!("it is longer than {BODY_BYTES} bytes")),
                 });
             }
@@ -264,14 +293,14 @@ impl Client {
         ControlError::Denied { node: self.0.node.clone(), status: status.as_u16(), message }
     }
 
-    async fn open(&self) -> Result<Sender, ControlError> {
+    async fn open(&self) -> Result<Kept, ControlError> {
         match tokio::time::timeout(CONNECT, self.connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(self.timeout("connect", CONNECT)),
         }
     }
 
-    async fn connect(&self) -> Result<Sender, ControlError> {
+    async fn connect(&self) -> Result<Kept, ControlError> {
         let stream = TcpStream::connect(&self.0.addr).await.map_err(|e| self.broken("connect", &e))?;
         stream.set_nodelay(true).map_err(|e| self.broken("connect", &e))?;
         let any = ServerName::try_from("node.cluster").expect("a name");
@@ -279,10 +308,12 @@ impl Client {
             .connect(any, stream)
             .await
             .map_err(|e| self.broken("handshake", &e))?;
+        let said = Said::default();
+        let stream = Watched { inner: stream, said: said.clone() };
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
         let (sender, connection) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|e| self.broken("handshake", &e))?;
+            builder.handshake(TokioIo::new(stream)).await.map_err(|e| self.lost("handshake", &said, &e))?;
         let (node, addr) = (self.0.node.clone(), self.0.addr.clone());
         // Ends when the connection breaks, or the client is gone.
         tokio::spawn(async move {
@@ -290,7 +321,7 @@ impl Client {
                 tracing::debug!(%node, %addr, %error, "connection to a node broke");
             }
         });
-        Ok(sender)
+        Ok(Kept { sender, said })
     }
 }
 

@@ -15,6 +15,7 @@ mod error;
 pub mod paths;
 mod report;
 mod settings;
+mod watched;
 
 pub use apps::{App, AppOutcome, AppResult, Apps, AppsResult, MAX_APPS};
 pub use client::{BODY_BYTES, CONNECT, Client, REQUEST};

@@ -145,6 +145,7 @@ impl Node {
             relay: mesh.clone(),
             mesh: mesh.clone(),
             requests: axum::Router::new(),
+            operator: axum::Router::new(),
             limits: Limits::default(),
         };
         let port = ClusterPort::serve(vec![listener], &tls, handlers).unwrap();
@@ -376,8 +377,13 @@ async fn a_node_that_acknowledges_nothing_is_down() {
     let tls = ClusterTls::from_key(KEY, &NodeId::new("mute")).unwrap();
     let (at, limits) = (listener(), Limits::default());
     let list = addr_of(&at);
-    let handlers =
-        Handlers { relay: Arc::new(Mute), mesh: Arc::new(Mute), requests: axum::Router::new(), limits };
+    let handlers = Handlers {
+        relay: Arc::new(Mute),
+        mesh: Arc::new(Mute),
+        requests: axum::Router::new(),
+        operator: axum::Router::new(),
+        limits,
+    };
     let _mute = ClusterPort::serve(vec![at], &tls, handlers).unwrap();
     let a = Node::start("a", 1, listener(), &list);
     a.links("up at first", |links| links.first().is_some_and(|link| link.state == LinkState::Up)).await;

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
+use sluice_identity::{ClusterTls, Peer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Accept, Alpn, Limits, requests, socket};
-use crate::identity::{ClusterTls, peer_node};
+use super::requests::{self, Asker};
+use super::{Accept, Alpn, Limits, socket};
 
 /// After a failed accept (no file descriptors left), the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -24,9 +25,11 @@ pub struct Handlers {
     pub relay: Arc<dyn Accept>,
     /// Takes what other nodes say about themselves.
     pub mesh: Arc<dyn Accept>,
-    /// Answers requests; each has the [`NodeId`](crate::member::NodeId) of the asker as an extension, and axum's
+    /// Answers requests of nodes; each has the [`NodeId`](crate::member::NodeId) of the asker as an extension, and axum's
     /// `ConnectInfo<SocketAddr>`.
     pub requests: axum::Router,
+    /// Answers requests of the operator, and of nobody else.
+    pub operator: axum::Router,
     /// What is bounded.
     pub limits: Limits,
 }
@@ -46,12 +49,17 @@ impl ClusterPort {
     ) -> io::Result<ClusterPort> {
         let closing = watch::Sender::new(false);
         let mut addresses = Vec::new();
-        let body_limit = DefaultBodyLimit::max(handlers.limits.body);
+        let (limits, tls) = (handlers.limits.clone(), tls.clone());
         let shared = Arc::new(Shared {
             acceptor: TlsAcceptor::from(tls.server()),
             connections: Arc::new(Semaphore::new(handlers.limits.connections)),
             shaking: Mutex::default(),
-            handlers: Handlers { requests: handlers.requests.layer(body_limit), ..handlers },
+            handlers: Handlers {
+                requests: handlers.requests.layer(DefaultBodyLimit::max(limits.body)),
+                operator: handlers.operator.layer(DefaultBodyLimit::max(limits.operator_body)),
+                ..handlers
+            },
+            tls,
         });
         let mut ready = Vec::new();
         for listener in listeners {
@@ -79,6 +87,7 @@ impl ClusterPort {
 
 struct Shared {
     acceptor: TlsAcceptor,
+    tls: ClusterTls,
     handlers: Handlers,
     connections: Arc<Semaphore>,
     /// Handshakes going on, by address: whoever floods the port takes the places of its own address first.
@@ -158,13 +167,23 @@ async fn serve(stream: TcpStream, addr: SocketAddr, place: Place, shared: Arc<Sh
         return tracing::warn!(%addr, connections = limits.connections, "cluster port has no place left");
     };
     let connection = stream.get_ref().1;
-    let Some(peer) = peer_node(connection) else {
-        return tracing::warn!(%addr, "a certificate of the cluster names no node: its subject needs one common name");
+    let Some(peer) = shared.tls.peer(connection) else {
+        return tracing::warn!(%addr, "a certificate is both of the cluster and of the operator, or names no node");
     };
-    match connection.alpn_protocol().and_then(Alpn::from_bytes) {
-        Some(Alpn::Relay) => shared.handlers.relay.accept(peer, addr, stream).await,
-        Some(Alpn::Mesh) => shared.handlers.mesh.accept(peer, addr, stream).await,
-        Some(Alpn::Requests) => requests::serve(peer, addr, stream, &shared.handlers).await,
-        None => tracing::debug!(%addr, %peer, "cluster connection does not say what it is for"),
+    let chain = connection.peer_certificates().unwrap_or_default().to_vec();
+    match (connection.alpn_protocol().and_then(Alpn::from_bytes), peer) {
+        (Some(Alpn::Relay), Peer::Node(peer)) => shared.handlers.relay.accept(peer, addr, stream).await,
+        (Some(Alpn::Mesh), Peer::Node(peer)) => shared.handlers.mesh.accept(peer, addr, stream).await,
+        (Some(Alpn::Requests), Peer::Node(peer)) => {
+            requests::serve(Asker::Node(peer), addr, stream, &shared.handlers).await;
+        }
+        (Some(Alpn::Requests), Peer::Operator) => {
+            let asker = Asker::Operator(chain, shared.tls.clone());
+            requests::serve(asker, addr, stream, &shared.handlers).await;
+        }
+        (Some(_), Peer::Operator) => {
+            tracing::warn!(%addr, "the operator is no node: it may only make requests")
+        }
+        (None, peer) => tracing::debug!(%addr, ?peer, "cluster connection does not say what it is for"),
     }
 }

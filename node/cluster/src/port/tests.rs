@@ -68,6 +68,7 @@ fn node_at(id: &str, listener: std::net::TcpListener, limits: Limits) -> Node {
         relay: Arc::new(Greeter(b"relay", tell.clone())),
         mesh: Arc::new(Greeter(b"mesh", tell)),
         requests: router(),
+        operator: axum::Router::new(),
         limits,
     };
     let port = ClusterPort::serve(vec![listener], &tls(id), handlers).unwrap();
