@@ -2,7 +2,7 @@
 # Downloads and built tools go to ~/.cache/sluice, everything else to target/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench
+.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench cluster cluster-down image
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -59,6 +59,17 @@ database: ## Take the database away from a cluster for a minute, and bring it ba
 cluster-bench: ## What relaying costs beside nginx-rtmp, how quickly an edge is there
 	@scripts/setup.sh cluster
 	@scripts/cluster.sh measure $(ARGS)
+
+cluster: ## A real Kubernetes here, with the operator and a sample cluster (root); again: rolls out what changed
+	@scripts/setup.sh build
+	@scripts/kubernetes.sh demo
+
+cluster-down: ## End that Kubernetes; nothing of it is left
+	@scripts/kubernetes.sh down
+
+image: ## Build the images of node and operator with buildah, from images/Containerfile
+	@scripts/setup.sh build
+	@scripts/kubernetes.sh images
 
 docs: ## Write docs/configuration.md from the settings; build the book when mdbook is there
 	SLUICE_WRITE_DOCS=1 cargo test --quiet --profile ci -p sluice-node --lib the_page_is_up_to_date

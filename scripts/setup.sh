@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what is needed to build (`setup.sh build`), to run a cluster on this machine (`setup.sh cluster`) or to test
-# (`setup.sh test`).
+# (`setup.sh test`); `setup.sh kubernetes` what a real Kubernetes on this machine needs (scripts/kubernetes.sh).
 # Does nothing, quickly, when all is there.
 . "$(dirname "$0")/lib.sh"
 
@@ -54,6 +54,13 @@ setup_test() {
   modules e2e/browser
 }
 
+# Kubernetes itself is built by e2e/kubernetes, with Go.
+setup_kubernetes() {
+  packages build-essential ca-certificates curl python3 openssl iproute2 util-linux etcd-server containerd runc \
+    containernetworking-plugins iptables conntrack nftables ethtool socat buildah debootstrap
+  [ -x "$CACHE/cluster/bin/kubelet" ] || command -v go >/dev/null || die "Go 1.26 is needed to build Kubernetes: go.dev/doc/install"
+}
+
 # modules FOLDER: installs the npm packages of a folder when they are not those of its lock file
 modules() {
   local stamp=$1/node_modules/.package-lock.json
@@ -67,5 +74,6 @@ case ${1:-build} in
   build) setup_build ;;
   cluster) setup_cluster ;;
   test) setup_test ;;
-  *) die "usage: setup.sh build|cluster|test" ;;
+  kubernetes) setup_kubernetes ;;
+  *) die "usage: setup.sh build|cluster|test|kubernetes" ;;
 esac
