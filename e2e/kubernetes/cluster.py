@@ -292,6 +292,22 @@ class Kubernetes:
         """Hands the image of `sluice-node` or `sluice-operator` to every node. Returns whether it was another one than before."""
         return images.install(self.nodes(), program)
 
+    def add_volumes(self, count, size="1Gi", storage_class="local", number=1):
+        """Folders of a node as PersistentVolumes: unlike those of the host path provisioner they get the pod's group."""
+        one = self.node(number)
+        objects = [{"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": storage_class},
+                    "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}]
+        for index in range(count):
+            path = one.dir / "volumes" / f"{storage_class}-{index}"
+            path.mkdir(parents=True, exist_ok=True)
+            here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [one.name]}
+            objects.append({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{storage_class}-{one.name}-{index}"},
+                "spec": {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": storage_class,
+                         "persistentVolumeReclaimPolicy": "Retain", "local": {"path": str(path)},
+                         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}}}})
+        self.apply(objects)
+
     def assign_address(self, service, namespace, address):
         """Does what a cloud does for a Service of type LoadBalancer: gives it an address, of 10.10.1.0/24."""
         status = {"status": {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}}}

@@ -139,6 +139,7 @@ def make(program, binary=None):
     seen = binary.stat()
     key = f"{binary} {seen.st_size} {seen.st_mtime_ns} {hashlib.sha256(containerfile.read_bytes()).hexdigest()} {version()} {BASE_GENERATION}"
     stamp = _stamp(tag)
+    kept = {}
     try:
         kept = json.loads(stamp.read_text())
         if kept["key"] == key and Path(kept["archive"]).exists():
@@ -159,6 +160,9 @@ def make(program, binary=None):
     path.unlink(missing_ok=True)
     buildah("push", "--quiet", tag, f"docker-archive:{path}:{tag}")
     shutil.rmtree(context)
+    if kept.get("id", identity) != identity:
+        # The one before, which has no name any more.
+        buildah("rmi", kept["id"], check=False)
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(json.dumps({"key": key, "tag": tag, "id": identity, "archive": str(path)}))
     return tag, identity
