@@ -1,0 +1,3 @@
+//! The controllers of OriginPool and EdgePool.
+
+pub mod plan;
