@@ -13,13 +13,13 @@ mod view;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use sluice_api::ApiState;
 use sluice_api::cluster::ClusterView;
+use sluice_api::{ApiState, NodeStatus};
 use sluice_cluster::directory::{Directory, Times};
 use sluice_cluster::identity::{ClusterTls, multicast_key};
 use sluice_cluster::member::{self, BootId, Load, Member, NodeId, Ports};
@@ -40,13 +40,15 @@ use tokio::task::AbortHandle;
 
 use self::claims::ClusterClaims;
 use self::fetch::{Carries, ClusterSources, Elsewhere, Offers};
-use self::health::Health;
+pub(crate) use self::health::Health;
 use self::local::{Myself, capacity};
 use self::requests::Answers;
 use self::settle::Settler;
 use self::view::View;
-use crate::config::{ClusterIdentity, ClusterMode, Config, Listen, Role, WithoutStore};
+use crate::apps::Apps;
+use crate::config::{ClusterIdentity, ClusterMode, Config, Listen, LiveConfig, Role, WithoutStore};
 use crate::exit::{Exit, Failure};
+use crate::operator::{self, Operated, Trust};
 use crate::streams::Streams;
 use crate::streams::door::Fetch;
 
@@ -78,6 +80,12 @@ pub struct Parts {
     pub api: axum::Router,
     /// Measures the machine.
     pub state: Arc<ApiState>,
+    /// Whether it is ready.
+    pub status: Arc<dyn NodeStatus>,
+    /// The apps as it knows them.
+    pub apps: Arc<Apps>,
+    /// As it is configured now.
+    pub config: Arc<LiveConfig>,
     /// The sockets of the cluster port.
     pub listeners: Vec<TcpListener>,
 }
@@ -259,7 +267,7 @@ impl Joining {
         parts: Parts,
         replica: Option<Arc<Replica>>,
     ) -> Result<Cluster, Failure> {
-        let Parts { streams, hls, api, state, listeners } = parts;
+        let Parts { streams, hls, api, state, status, apps, config, listeners } = parts;
         let settler = Settler {
             me: self.id.clone(),
             streams: streams.clone(),
@@ -282,16 +290,30 @@ impl Joining {
             hls,
             settler: settler.clone(),
         };
+        let door = operator::Door::new(Operated {
+            boot: self.member.boot,
+            started: Instant::now(),
+            config: config.clone(),
+            streams: streams.clone(),
+            apps,
+            status,
+            api: Arc::downgrade(&state),
+            directory: self.directory.clone(),
+            health: fetching.health.clone(),
+            shares_store: self.claims.shared,
+        });
         let handlers = Handlers {
             relay: fetching.served.clone(),
             mesh: mesh.clone(),
             requests: requests::router(answers, api, records),
+            operator: operator::router(door),
             limits: Limits::default(),
         };
         let port = ClusterPort::serve(listeners, &self.tls, handlers)
             .map_err(|e| Failure::io("serve the cluster port", &e))?;
         let myself = Arc::new(Myself {
             member: self.member,
+            config: config.clone(),
             streams: streams.clone(),
             directory: self.directory.clone(),
             carries: fetching.carries,
@@ -304,11 +326,13 @@ impl Joining {
             replica.set_hooks(Arc::new(Deleted(streams)));
             replica.spread(Arc::new(Others { directory: self.directory.clone(), client: self.client }))
         });
-        let tasks = vec![
+        let trust = config.get().operator_ca.clone().map(|file| Trust::new(file, self.tls.clone()));
+        let mut tasks = vec![
             tokio::spawn(myself.clone().run()).abort_handle(),
             tokio::spawn(settler.run()).abort_handle(),
             tokio::spawn(hear(fetching.membership, self.directory)).abort_handle(),
         ];
+        tasks.extend(trust.map(|trust| tokio::spawn(trust.follow()).abort_handle()));
         Ok(Cluster {
             port,
             relays: fetching.relays,

@@ -21,9 +21,12 @@ use crate::exit::{Exit, Failure};
 /// How many lines may wait for the thread that writes them.
 const QUEUE: usize = 4096;
 
+/// Changes which lines are written, from now on; false when the text is no filter.
+pub type SetFilter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Keeps logging alive; what waits is written when it is dropped.
 pub struct Logging {
-    set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+    set: SetFilter,
     lines: Lines,
     thread: Option<JoinHandle<()>>,
 }
@@ -61,15 +64,17 @@ pub fn start(filter: &str, format: LogFormat) -> Result<Logging, Failure> {
             .boxed(),
     };
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| wrong(&error))?;
-    let set = Box::new(move |filter| handle.reload(filter).is_ok());
+    let set = Arc::new(move |filter: &str| {
+        EnvFilter::try_new(filter).is_ok_and(|filter| handle.reload(filter).is_ok())
+    });
     Ok(Logging { set, lines, thread: Some(thread) })
 }
 
 impl Logging {
-    /// Changes which lines are written, from now on. False when `filter` is not a filter.
+    /// What changes the filter, for as long as the process lives.
     #[must_use]
-    pub fn set_filter(&self, filter: &str) -> bool {
-        EnvFilter::try_new(filter).is_ok_and(|filter| (self.set)(filter))
+    pub fn set_filter(&self) -> SetFilter {
+        self.set.clone()
     }
 }
 

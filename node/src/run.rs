@@ -10,7 +10,9 @@ use http::request::Parts;
 use sluice_api::{AdminToken, ApiSettings, ApiState, NodeStatus};
 use sluice_cluster::member::{BootId, NodeId};
 use sluice_cluster::replica::{self, Replica};
+use sluice_control::DrainOrder;
 use sluice_media::Hub;
+use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
 use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,25 +20,31 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::apps::Apps;
 use crate::cluster::{self, Cluster, Fetching, Joining};
-use crate::config::{ClusterMode, Config, Loaded, Role, StoreKind};
+use crate::config::{ClusterMode, Config, LiveConfig, Loaded, Role, StoreKind};
+use crate::drain::Order;
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
 use crate::streams::claim::{Alone, Claims};
 use crate::streams::door::{Door, Takes};
-use crate::streams::{Bounds, Me, Streams, unix_ms};
+use crate::streams::{Me, Streams, unix_ms};
 use crate::{lifecycle, listen, logging, packaging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How often a node that stops looks who is still here ...
+const LOOK_WAITING: Duration = Duration::from_millis(200);
+/// ... and says so.
+const TELL_WAITING: Duration = Duration::from_secs(30);
 
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
 /// Why it could not start, or what had to be left undone at the end.
 pub fn run(loaded: Loaded) -> Result<(), Failure> {
+    let live = LiveConfig::new(loaded.clone());
     let Loaded { config, warnings, .. } = loaded;
-    let _logging = logging::start(&config.log, config.log_format)?;
+    let logging = logging::start(&config.log, config.log_format)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -51,7 +59,8 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let kept = Kept::open(&config, BootId::random()).await?;
         let store = kept.store.clone();
-        let ran = async { Node::build(&config, kept).await?.run(&config).await }.await;
+        tokio::spawn(follow_log(live.clone(), logging.set_filter()));
+        let ran = async { Node::build(live, kept).await?.run(&config).await }.await;
         // What is waiting is stored and the file is left tidy; a disk that hangs does not keep the process.
         let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
         ran
@@ -59,6 +68,19 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     // Whatever tasks are left have had their time.
     runtime.shutdown_background();
     result
+}
+
+/// Writes the lines that the configuration asks for, whenever it asks for others.
+async fn follow_log(config: Arc<LiveConfig>, set: logging::SetFilter) {
+    let mut changes = config.watch();
+    let mut log = config.get().log.clone();
+    while changes.changed().await.is_ok() {
+        let now = config.get().log.clone();
+        if now != log {
+            set(&now);
+            log = now;
+        }
+    }
 }
 
 type HttpServer = Server<Dispatch<Hls>>;
@@ -102,6 +124,7 @@ struct Node {
     admin_token: AdminToken,
     new_token: Option<String>,
     apps: Arc<Apps>,
+    config: Arc<LiveConfig>,
     join: Option<Join>,
 }
 
@@ -112,13 +135,16 @@ struct Join {
     hls: Arc<sluice_package::Service>,
     router: axum::Router,
     api: Arc<ApiState>,
+    status: Arc<Status>,
+    apps: Arc<Apps>,
+    config: Arc<LiveConfig>,
     replica: Option<Arc<Replica>>,
 }
 
 impl Join {
     fn start(self, streams: Arc<Streams>, listeners: Vec<TcpListener>) -> Result<Cluster, Failure> {
-        let Join { joining, fetching, hls, router, api, replica } = self;
-        let parts = cluster::Parts { streams, hls, api: router, state: api, listeners };
+        let Join { joining, fetching, hls, router, api, status, apps, config, replica } = self;
+        let parts = cluster::Parts { streams, hls, api: router, state: api, status, apps, config, listeners };
         joining.start(fetching, parts, replica)
     }
 }
@@ -157,7 +183,8 @@ async fn admin_token(config: &Config, store: &dyn Store) -> Result<(AdminToken, 
 }
 
 impl Node {
-    async fn build(config: &Config, kept: Kept) -> Result<Self, Failure> {
+    async fn build(live: Arc<LiveConfig>, kept: Kept) -> Result<Self, Failure> {
+        let config = &*live.get();
         let Kept { boot, store, replica } = kept;
         let id = config.id();
         let host = config.advertised().map_err(Failure::from)?;
@@ -173,11 +200,6 @@ impl Node {
         let rtmp_port = config.rtmp_addr.addrs().first().map_or(1935, SocketAddr::port);
         let me = Me { id: id.clone(), host: host.clone(), rtmp_port };
         let hub = Hub::new(config.stream_linger);
-        let bounds = Bounds {
-            streams: config.max_streams as usize,
-            window: config.stream_window,
-            memory: config.stream_memory,
-        };
         let joining = match config.in_cluster() {
             true => Some(Joining::new(config, boot, hub.clone(), store.clone())?),
             false => None,
@@ -186,8 +208,7 @@ impl Node {
             Some(joining) => joining.claims(),
             None => Alone::new(store.clone(), id.clone()),
         };
-        let proxies = config.trusted_proxies.clone();
-        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), claims, me, bounds, proxies);
+        let streams = Streams::new(hub.clone(), store.clone(), apps.clone(), claims, me, live.clone());
         if !recovered {
             streams.recover_later();
         }
@@ -257,9 +278,12 @@ impl Node {
             hls,
             router,
             api,
+            status,
+            apps: apps.clone(),
+            config: live.clone(),
             replica,
         });
-        Ok(Node { streams, http, rtmp, identity, admin_token, new_token, apps, join })
+        Ok(Node { streams, http, rtmp, identity, admin_token, new_token, apps, config: live, join })
     }
 
     async fn run(mut self, config: &Config) -> Result<(), Failure> {
@@ -283,9 +307,14 @@ impl Node {
         }
 
         let name = signals.next().await;
-        tracing::info!(signal = name, "stopping: streams and connections are given a clean end");
+        tokio::select! {
+            () = self.wait_for_sessions(name) => {}
+            name = signals.next() => tracing::warn!(signal = name, "not waiting for those who are left"),
+        }
+        tracing::info!("stopping: streams and connections are given a clean end");
+        let within = self.config.get().shutdown_timeout;
         let drained = tokio::select! {
-            left = self.drain(config.shutdown_timeout, cluster.as_ref()) => left,
+            left = self.drain(within, cluster.as_ref()) => left,
             name = signals.next() => {
                 tracing::warn!(signal = name, "stopping at once");
                 return Err(Failure::new(Exit::Failure, "stopped at once, as the second signal asked"));
@@ -331,6 +360,33 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Lets nobody new in, once the balancers in front know of it, and waits until everybody has left or may be cut.
+    /// Meanwhile the node serves, and is ready.
+    async fn wait_for_sessions(&self, signal: &'static str) {
+        let config = self.config.get();
+        let (deadline, accept_for) = (config.drain_deadline, config.stop_delay());
+        self.streams.drain(Order {
+            by: DrainOrder::Signal,
+            reason: format!("it was told to stop ({signal})"),
+            deadline: Some(deadline.max(accept_for)),
+            accept_for,
+        });
+        let drains = self.streams.drains();
+        let mut told = Instant::now();
+        loop {
+            let (owned, viewers) = self.streams.sessions();
+            let sessions = owned.saturating_add(usize::try_from(viewers).unwrap_or(usize::MAX));
+            if drains.borrow().is_over(Instant::now(), sessions) {
+                return;
+            }
+            if told.elapsed() >= TELL_WAITING {
+                told = Instant::now();
+                tracing::info!(streams = owned, viewers, "stopping: waiting for those who are still here");
+            }
+            tokio::time::sleep(LOOK_WAITING).await;
+        }
     }
 
     /// Gives everybody a clean end; how many connections had to be cut after `within`.
@@ -407,15 +463,28 @@ impl NodeStatus for Status {
     }
 
     fn accepts(&self) -> Result<(), String> {
-        self.streams.open().map_err(|refusal| refusal.to_string())
+        // Whoever sends sessions here should stop at once, though those on their way are let in for a moment.
+        match self.draining() {
+            true => Err(Refusal::Draining.to_string()),
+            false => self.streams.open().map_err(|refusal| refusal.to_string()),
+        }
     }
 
     fn draining(&self) -> bool {
-        *self.streams.draining().borrow()
+        self.streams.drains().borrow().is_on()
     }
 
-    fn set_draining(&self, draining: bool) {
-        self.streams.drain(draining);
+    fn set_draining(&self, draining: bool) -> Result<(), String> {
+        if !draining {
+            return self.streams.undrain().map_err(|why| why.to_string());
+        }
+        self.streams.drain(Order {
+            by: DrainOrder::Rest,
+            reason: "somebody asked for it over REST".into(),
+            deadline: None,
+            accept_for: Duration::ZERO,
+        });
+        Ok(())
     }
 
     fn traffic(&self) -> sluice_api::Traffic {

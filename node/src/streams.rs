@@ -7,7 +7,7 @@ pub mod door;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sluice_cluster::ownership::{Identity, PublisherState, Verdict, second_publisher};
 use sluice_media::session::Refusal;
@@ -17,6 +17,8 @@ use sluice_store::{BeginLive, BroadcastUpdate, HlsSettings, Numbers, Store, Stor
 use tokio::sync::watch;
 
 use crate::apps::Apps;
+use crate::config::LiveConfig;
+use crate::drain::{Drains, Order, Stopping};
 use claim::Claims;
 
 /// Sequence numbers are reserved this far ahead of those in use, so that a crash never repeats one.
@@ -67,17 +69,6 @@ impl Live {
     }
 }
 
-/// Bounds of this node.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Streams at once.
-    pub streams: usize,
-    /// How long frames are kept for those who join.
-    pub window: Duration,
-    /// Memory for the frames of one stream, bytes.
-    pub memory: u64,
-}
-
 /// How this node is called.
 #[derive(Clone, Debug)]
 pub struct Me {
@@ -104,12 +95,13 @@ pub struct Streams {
     apps: Arc<Apps>,
     claims: Arc<dyn Claims>,
     node: Me,
-    bounds: Bounds,
-    trusted_proxies: Vec<ipnet::IpNet>,
+    config: Arc<LiveConfig>,
     live: Mutex<HashMap<StreamKey, Live>>,
     starting: Mutex<HashSet<StreamKey>>,
     stopping: AtomicBool,
-    draining: watch::Sender<bool>,
+    drains: watch::Sender<Drains>,
+    /// Held while a viewer is counted in.
+    seats: Mutex<()>,
     pub(crate) again: tokio::sync::Notify,
     /// Given up to other nodes, and not followed there yet; at most all streams of this node.
     lost: Mutex<Vec<(StreamKey, Live)>>,
@@ -120,15 +112,14 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Nothing is live yet. Behind `trusted_proxies` publishers cannot be told apart by their address.
+    /// Nothing is live yet.
     pub fn new(
         hub: Arc<Hub>,
         store: Arc<dyn Store>,
         apps: Arc<Apps>,
         claims: Arc<dyn Claims>,
         node: Me,
-        bounds: Bounds,
-        trusted_proxies: Vec<ipnet::IpNet>,
+        config: Arc<LiveConfig>,
     ) -> Arc<Self> {
         Arc::new(Streams {
             hub,
@@ -136,12 +127,12 @@ impl Streams {
             apps,
             claims,
             node,
-            bounds,
-            trusted_proxies,
+            config,
             live: Mutex::default(),
             starting: Mutex::default(),
             stopping: AtomicBool::new(false),
-            draining: watch::Sender::new(false),
+            drains: watch::Sender::new(Drains::default()),
+            seats: Mutex::default(),
             again: tokio::sync::Notify::new(),
             lost: Mutex::default(),
             lost_some: tokio::sync::Notify::new(),
@@ -155,14 +146,31 @@ impl Streams {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether nobody new is let in because the node is being taken out of service.
-    pub fn drain(&self, draining: bool) {
-        self.draining.send_if_modified(|d| std::mem::replace(d, draining) != draining);
+    /// Takes an order to let nobody new in.
+    pub fn drain(&self, order: Order) {
+        tracing::info!(by = ?order.by, reason = %order.reason, deadline = ?order.deadline, "draining: no new sessions");
+        self.drains.send_modify(|drains| drains.order(order, Instant::now()));
     }
 
-    /// Changes when draining begins or is taken back.
-    pub fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// Lets everybody in again.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub fn undrain(&self) -> Result<(), Stopping> {
+        let mut taken = Ok(false);
+        self.drains.send_if_modified(|drains| {
+            taken = drains.take_back();
+            taken == Ok(true)
+        });
+        if taken? {
+            tracing::info!("draining was taken back: new sessions are let in again");
+        }
+        Ok(())
+    }
+
+    /// Whether and how the node drains; changes when that does.
+    pub fn drains(&self) -> watch::Receiver<Drains> {
+        self.drains.subscribe()
     }
 
     /// Whether new publishers and viewers are let in.
@@ -171,12 +179,25 @@ impl Streams {
     /// Why not.
     pub fn open(&self) -> Result<(), Refusal> {
         if self.stopping.load(Ordering::Acquire) {
-            Err(Refusal::Stopping)
-        } else if *self.draining.borrow() {
-            Err(Refusal::Draining)
-        } else {
-            Ok(())
+            return Err(Refusal::Stopping);
         }
+        let drains = self.drains.borrow();
+        match drains.refuses(Instant::now()) {
+            true if drains.is_stopping() => Err(Refusal::Stopping),
+            true => Err(Refusal::Draining),
+            false => Ok(()),
+        }
+    }
+
+    /// Who is here: streams that this node owns, and viewers by any protocol.
+    pub fn sessions(&self) -> (usize, u64) {
+        let owned = self.live().values().filter(|live| !live.stream.is_ended()).count();
+        (owned, self.viewers())
+    }
+
+    /// Viewers of all streams that this node has.
+    pub fn viewers(&self) -> u64 {
+        self.hub.streams().iter().map(|stream| stream.stats().all_viewers()).sum()
     }
 
     /// Whether the node is ending.

@@ -110,17 +110,30 @@ pub(crate) async fn delete(
             return Ok(Outcome::no(format!("there is no app named {name}")));
         }
     }
-    state.node.apps_changed().await;
-    for stream in state.hub.streams() {
-        if *stream.key().app == *name {
-            state.hub.stop(stream.key(), StopReason::Deleted);
+    state.app_is_gone(&name).await;
+    if forwarded.is_none() {
+        state.tell_that_app_is_gone(&name).await;
+    }
+    Ok(Outcome::yes(""))
+}
+
+impl ApiState {
+    /// Ends the streams of an app that was deleted, on this node.
+    pub(crate) async fn app_is_gone(&self, name: &str) {
+        self.node.apps_changed().await;
+        for stream in self.hub.streams() {
+            if *stream.key().app == *name {
+                self.hub.stop(stream.key(), StopReason::Deleted);
+            }
         }
     }
-    if let (None, Some(cluster)) = (forwarded, &state.cluster) {
-        // The others learn from the store that the app is gone; this way its streams end at once.
+
+    /// The others learn from the store that an app is gone; this way its streams end at once.
+    pub(crate) async fn tell_that_app_is_gone(&self, name: &str) {
+        let Some(cluster) = &self.cluster else { return };
         let mut told = JoinSet::new();
         for node in cluster.nodes() {
-            if node.reachable && node.id != state.settings.node_id {
+            if node.reachable && node.id != self.settings.node_id {
                 let (cluster, path) = (cluster.clone(), format!("/rest/v2/applications/{name}"));
                 told.spawn(async move {
                     let answer = cluster.forward(&node.id, ask(Method::DELETE, &path)?);
@@ -131,7 +144,6 @@ pub(crate) async fn delete(
         }
         told.join_all().await;
     }
-    Ok(Outcome::yes(""))
 }
 
 fn etag(version: u64) -> [(header::HeaderName, String); 1] {

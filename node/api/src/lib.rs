@@ -6,6 +6,7 @@
 //!   extensions; without it nobody is let in by address.
 //! - [`ClientAddr`]: who is behind a request, through proxies or not.
 //! - [`cluster`]: what is asked of the cluster, when the node is part of one.
+//! - [`ApiState::declare_app`], [`ApiState::remove_app`]: apps as an operator wants them.
 //! - [`live_update`]: the measured values of a live stream, for REST and for the store.
 
 mod apps;
@@ -13,6 +14,7 @@ mod auth;
 mod broadcasts;
 mod client;
 pub mod cluster;
+mod declare;
 mod elsewhere;
 mod forward;
 mod health;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use auth::AdminToken;
 pub use client::{ClientAddr, is_listed};
+pub use declare::Declared;
 pub use live::live_update;
 pub use load::MachineLoad;
 pub use router::router;

@@ -1,6 +1,6 @@
 //! What a node is busy with, as it tells the others of its cluster.
 
-use crate::machine::Memory;
+use crate::machine::{Memory, group_limit};
 use crate::state::ApiState;
 
 /// The load of the machine and of this process, averaged over the last seconds.
@@ -14,6 +14,8 @@ pub struct MachineLoad {
     pub memory_total: u64,
     /// Resident memory of this process, bytes.
     pub resident: u64,
+    /// What this process may use at most, bytes: the limit of its control group, else the memory of the machine.
+    pub memory_limit: u64,
     /// Bytes per second received by all ports.
     pub bytes_in: u64,
     /// Bytes per second sent.
@@ -30,6 +32,7 @@ impl ApiState {
             memory_percent: (used as f64 * 1000.0 / memory.total.max(1) as f64).round() / 10.0,
             memory_total: memory.total,
             resident: memory.resident,
+            memory_limit: group_limit().map_or(memory.total, |limit| limit.min(memory.total)),
             bytes_in: rates.bits_in / 8,
             bytes_out: rates.bits_out / 8,
         }

@@ -49,6 +49,17 @@ impl Memory {
     }
 }
 
+/// What the control group of this process may use of memory, as a container sees it; none without a limit.
+pub(crate) fn group_limit() -> Option<u64> {
+    // Version 2 (cgroup-v2.rst), else 1, whose "no limit" is a very large number.
+    parse_limit(&read("/sys/fs/cgroup/memory.max"))
+        .or_else(|| parse_limit(&read("/sys/fs/cgroup/memory/memory.limit_in_bytes")))
+}
+
+fn parse_limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|limit| *limit > 0)
+}
+
 /// Sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Disk {
@@ -133,6 +144,8 @@ mod tests {
         assert_eq!(parse_stat(""), (0, 0));
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 5 0 0 0 120 30 0 0 20 0 1 0 100 0 0";
         assert_eq!(parse_self_stat(stat), 150);
+        assert_eq!(parse_limit("536870912\n"), Some(536_870_912));
+        assert_eq!((parse_limit("max\n"), parse_limit("")), (None, None));
         assert_eq!(kilobytes("MemTotal:  2 kB\nMemFree: 1 kB", "MemFree:"), 1024);
     }
 

@@ -158,8 +158,8 @@ async fn set_draining(
     uri: &Uri,
 ) -> Result<Response, Failed> {
     if id == state.settings.node_id {
-        state.node.set_draining(draining);
-        return Ok(Outcome::yes("").into_response());
+        let done = state.node.set_draining(draining);
+        return Ok(done.map_or_else(Outcome::no, |()| Outcome::yes("")).into_response());
     }
     let Some(cluster) = &state.cluster else { return Ok(Outcome::no(ALONE).into_response()) };
     if forwarded {

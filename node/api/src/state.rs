@@ -61,7 +61,10 @@ pub trait NodeStatus: Send + Sync + 'static {
 
     /// Lets no new sessions in from now on, or lets them in again. Asking twice is fine; the other nodes of a cluster
     /// learn it.
-    fn set_draining(&self, draining: bool);
+    ///
+    /// # Errors
+    /// The node is stopping: that cannot be taken back.
+    fn set_draining(&self, draining: bool) -> Result<(), String>;
 
     /// Bytes on the wire since the start.
     fn traffic(&self) -> Traffic;

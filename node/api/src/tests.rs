@@ -47,8 +47,9 @@ impl NodeStatus for Node {
         self.draining.load(Relaxed)
     }
 
-    fn set_draining(&self, draining: bool) {
+    fn set_draining(&self, draining: bool) -> Result<(), String> {
         self.draining.store(draining, Relaxed);
+        Ok(())
     }
 
     fn traffic(&self) -> Traffic {
@@ -81,6 +82,7 @@ struct Fixture {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     node: Arc<Node>,
+    state: Arc<ApiState>,
     _dir: tempfile::TempDir,
 }
 
@@ -132,7 +134,7 @@ impl Fixture {
         };
         let token = AdminToken::new("the-token");
         let state = ApiState::new(store.clone(), hub.clone(), node.clone(), cluster, settings, token);
-        Fixture { router: router(state), store, hub, node, _dir: dir }
+        Fixture { router: router(state.clone()), store, hub, node, state, _dir: dir }
     }
 
     async fn send(
@@ -646,4 +648,37 @@ async fn a_token_is_made_once() {
     first.keep(&store).await.unwrap();
     let (second, again) = AdminToken::load_or_make(&store).await.unwrap();
     assert!(second.is(&shown) && again.is_none());
+}
+
+#[tokio::test]
+async fn declared_apps_are_made_what_they_should_be_and_no_more() {
+    let f = Fixture::new().await;
+    let declare = |name: &'static str, settings: Value| {
+        let state = f.state.clone();
+        async move { state.declare_app(name, settings.as_object().unwrap()).await }
+    };
+    let wanted = || json!({ "hlsTime": "4", "acceptOnlyStreamsInDataStore": true });
+    assert_eq!(declare("news", wanted()).await, Ok(crate::Declared::Created));
+    assert_eq!(declare("news", wanted()).await, Ok(crate::Declared::Unchanged));
+    let news = f.store.app("news").await.unwrap().unwrap();
+    assert_eq!(
+        (news.settings.hls_time.as_str(), news.settings.accept_only_streams_in_data_store),
+        ("4", true)
+    );
+    // What is not given stays as somebody else has set it.
+    let body = Body::from(r#"{"hlsListSize":"9","hlsTime":"2"}"#);
+    f.send("POST", "/rest/v2/applications/settings/news", "127.0.0.1:1", &[], body).await.ok();
+    let news = f.store.app("news").await.unwrap().unwrap();
+    assert!(!ApiState::is_as_declared(&news.settings, wanted().as_object().unwrap()));
+    assert_eq!(declare("news", wanted()).await, Ok(crate::Declared::Updated));
+    let news = f.store.app("news").await.unwrap().unwrap();
+    assert_eq!((news.settings.hls_time.as_str(), news.settings.hls_list_size.as_str()), ("4", "9"));
+    assert!(ApiState::is_as_declared(&news.settings, wanted().as_object().unwrap()));
+
+    assert!(declare("no name", wanted()).await.unwrap_err().contains("letters"));
+    let wrong = declare("news", json!({ "hlsTime": { "a": 1 } })).await.unwrap_err();
+    assert!(!wrong.is_empty(), "{wrong}");
+    assert_eq!(f.state.remove_app("news").await, Ok(true));
+    assert_eq!(f.state.remove_app("news").await, Ok(false));
+    assert_eq!(f.store.app("news").await.unwrap(), None);
 }

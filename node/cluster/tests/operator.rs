@@ -1,5 +1,7 @@
 //! The operator at the cluster port of a node: who gets in, where to, and what its client says of what goes wrong.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

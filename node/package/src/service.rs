@@ -467,7 +467,9 @@ fn refused(refusal: &Refusal) -> Response<Bytes> {
             StatusCode::NOT_FOUND
         }
         Refusal::Disabled(_) => StatusCode::NOT_FOUND,
-        Refusal::Stopping | Refusal::Draining | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Stopping | Refusal::Draining | Refusal::Limit(_) | Refusal::Unavailable(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::FORBIDDEN,
     };
     respond::sentence(status, refusal.to_string())

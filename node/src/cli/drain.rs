@@ -1,21 +1,11 @@
 //! `sluice-node drain`: tells a running node to take no new sessions, or to take them again.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use http::{Method, StatusCode, Uri};
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
-use crate::config::{Loaded, Secret};
+use super::ask::{Call, address, refused, send};
+use crate::config::Loaded;
 use crate::exit::{Exit, Failure};
 
-/// How long it may take to reach the node.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// How long the whole call may take: the node may have to tell another one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// An answer is a sentence.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -30,29 +20,13 @@ pub struct Order {
     pub node: Option<String>,
 }
 
-/// The call to make.
-#[derive(Debug, PartialEq, Eq)]
-struct Call {
-    method: Method,
-    /// Host and port to connect to.
-    place: String,
-    /// For the Host header.
-    host: String,
-    path: String,
-    token: Option<Secret>,
-}
-
 /// Makes the call; the text is what the node answered.
 ///
 /// # Errors
 /// The node cannot be reached, or refuses.
 pub(super) fn run(order: &Order, loaded: &Loaded) -> Result<String, Failure> {
-    let call = call(order, loaded)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::io("start the command", &e))?;
-    let said = runtime.block_on(send(call))?;
+    let (status, body) = send(call(order, loaded)?, MAX_ANSWER)?;
+    let said = answer(status, &body)?;
     let now = if order.undrain { "takes new sessions again" } else { "takes no new sessions" };
     Ok(if said.is_empty() { format!("the node {now}\n") } else { format!("{said}\n") })
 }
@@ -67,7 +41,7 @@ fn call(order: &Order, loaded: &Loaded) -> Result<Call, Failure> {
     }
     let url = match &order.url {
         Some(url) => url.clone(),
-        None => format!("http://{}", local(config.http_addr.addrs())),
+        None => format!("http://{}", address(config)),
     };
     let expected =
         || usage(format!("--url {url}: expected http://HOST:PORT, the address of a node's HTTP port"));
@@ -88,80 +62,27 @@ fn call(order: &Order, loaded: &Loaded) -> Result<Call, Failure> {
     })
 }
 
-/// The address under which this machine reaches a server that listens there.
-fn local(listens: &[SocketAddr]) -> SocketAddr {
-    let place = |addr: &SocketAddr| {
-        let ip = match addr.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-            ip => ip,
-        };
-        SocketAddr::new(ip, addr.port())
-    };
-    // Management from the machine itself needs no token.
-    let places: Vec<SocketAddr> = listens.iter().map(place).collect();
-    let loopback = places.iter().find(|addr| addr.ip().is_loopback());
-    loopback.or(places.first()).copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5080)))
-}
-
-async fn send(call: Call) -> Result<String, Failure> {
-    let place = call.place.clone();
-    let unreachable = |why: String| {
-        Failure::new(Exit::Failure, format!("cannot reach the node at {place}: {why}; is it running there?"))
-    };
-    let socket = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&call.place))
-        .await
-        .map_err(|_| unreachable("no answer within 3 s".into()))?
-        .map_err(|e| unreachable(e.to_string()))?;
-    let (status, body) = tokio::time::timeout(ANSWER_WITHIN, exchange(socket, call))
-        .await
-        .map_err(|_| unreachable("no answer within 15 s".into()))?
-        .map_err(|e| unreachable(e.to_string()))?;
-    answer(status, &body)
-}
-
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn exchange(socket: TcpStream, call: Call) -> Result<(StatusCode, Bytes), AnyError> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-    let driver = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(call.method)
-        .uri(call.path)
-        .header(header::HOST, call.host)
-        .header(header::ACCEPT, "application/json");
-    if let Some(token) = call.token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
-    }
-    let response = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
-    driver.abort();
-    Ok((status, body))
-}
-
 /// The message of an answer (`{"success":…, "message":…}`), which may be empty.
 fn answer(status: StatusCode, body: &[u8]) -> Result<String, Failure> {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = json.as_ref().and_then(|json| json.get("message")?.as_str()).unwrap_or("").to_owned();
-    let refused = |text: String| Err(Failure::new(Exit::Failure, text));
+    let failed = |text: String| Err(Failure::new(Exit::Failure, text));
     let and_message = if message.is_empty() { String::new() } else { format!(": {message}") };
     match (status, json.as_ref().and_then(|json| json.get("success")?.as_bool())) {
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => refused(format!(
-            "the node refuses{and_message}; run this on its own machine, or give its admin token (SLUICE_ADMIN_TOKEN_FILE)"
-        )),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(refused(&message)),
         (status, Some(true)) if status.is_success() => Ok(message),
-        (status, Some(false)) if status.is_success() => refused(format!("the node refuses{and_message}")),
-        (status, _) => refused(format!("the node answers {status}{and_message}; is it a sluice-node?")),
+        (status, Some(false)) if status.is_success() => failed(format!("the node refuses{and_message}")),
+        (status, _) => failed(format!("the node answers {status}{and_message}; is it a sluice-node?")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::SocketAddr;
 
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::{self, Secret, Sources};
 
     fn loaded(flags: &[(&str, &str)]) -> Loaded {
         let flags = flags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -1,11 +1,13 @@
-//! The command line: `sluice-node run`, `config check`, `mode`, `drain` and so on. All flags come from the table of
+//! The command line: `sluice-node run`, `config check`, `mode`, `drain`, `streams` and so on. All flags come from the table of
 //! settings; what each command does is in a module of its own.
 
+mod ask;
 mod drain;
 mod entrypoint;
 mod file;
 mod import;
 mod mode;
+mod streams;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,6 +24,7 @@ use crate::exit::{Exit, Failure};
 pub use drain::Order;
 pub use import::Wish;
 pub use mode::Request;
+pub use streams::Wanted;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub enum Action {
     Mode(Request),
     /// Tell a running node to take no new sessions.
     Drain(Order),
+    /// Show the live streams of a running node.
+    Streams(Wanted),
 }
 
 /// A command line, read.
@@ -114,6 +119,7 @@ pub fn command() -> Command {
         )
         .subcommand(mode_command())
         .subcommand(drain_command())
+        .subcommand(streams_command())
 }
 
 fn import_command() -> Command {
@@ -193,6 +199,18 @@ fn drain_command() -> Command {
         )
 }
 
+fn streams_command() -> Command {
+    Command::new("streams")
+        .about("Show the live streams of the node that runs with this configuration")
+        .after_help(
+            "The states: live (published to this node), relayed (fetched from its origin), waiting (the publisher's \
+             connection is broken; it may come back). VIEWERS and BITRATE (bit/s in JSON) are of this moment; with --all, \
+             viewers of all nodes.",
+        )
+        .arg(switch("json").help("As JSON, an array of objects"))
+        .arg(switch("all").help("Those of the whole cluster"))
+}
+
 fn text(name: &'static str) -> Arg {
     Arg::new(name).action(ArgAction::Set)
 }
@@ -254,6 +272,7 @@ where
         ["drain"] => {
             Action::Drain(Order { undrain: inner.get_flag("undrain"), url: text("url"), node: text("node") })
         }
+        ["streams"] => Action::Streams(Wanted { json: inner.get_flag("json"), all: inner.get_flag("all") }),
         _ => Action::Run,
     };
     let named = || env.iter().find(|(name, value)| name == "SLUICE_CONFIG" && !value.is_empty());
@@ -296,6 +315,7 @@ pub fn main(run: impl FnOnce(Loaded) -> Result<(), Failure>) -> ExitCode {
     match action {
         Action::Run => outcome(run(loaded).map(|()| String::new())),
         Action::Drain(order) => outcome(drain::run(&order, &loaded)),
+        Action::Streams(wanted) => outcome(streams::run(wanted, &loaded)),
         Action::Print => {
             warn(&loaded);
             print(&loaded.to_toml())
@@ -383,6 +403,7 @@ mod tests {
             "config",
             "mode",
             "drain",
+            "streams",
             "--config <FILE>",
             "--admin-token-file",
             "Exit codes",

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// As the heartbeats see it; without a shared store it is always well.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Health(Option<watch::Receiver<membership::Health>>);
+pub(crate) struct Health(Option<watch::Receiver<membership::Health>>);
 
 impl Health {
     /// Of the store that the membership writes to.
@@ -16,7 +16,7 @@ impl Health {
     }
 
     /// For how long it has not answered; `None` while it does.
-    pub(super) fn away_for(&self) -> Option<Duration> {
+    pub(crate) fn away_for(&self) -> Option<Duration> {
         let since = self.0.as_ref()?.borrow().away_since?;
         Some(since.elapsed())
     }

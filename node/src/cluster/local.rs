@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::fetch::Carries;
 use super::health::Health;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::streams::{Live, Streams, numbers};
 
 /// How often load and viewers are told.
@@ -20,8 +20,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// This node as the others see it.
 pub(super) struct Myself {
-    /// What never changes; load and draining are filled in.
+    /// What never changes; load, capacity and draining are filled in.
     pub(super) member: Member,
+    pub(super) config: Arc<LiveConfig>,
     pub(super) streams: Arc<Streams>,
     pub(super) directory: Arc<Directory>,
     pub(super) carries: Arc<Carries>,
@@ -35,7 +36,7 @@ pub(super) struct Myself {
 impl Myself {
     /// Tells what changes, every second and when it matters. Runs until it is cancelled.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut draining = self.streams.draining();
+        let mut draining = self.streams.drains();
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -49,8 +50,9 @@ impl Myself {
 
     /// Tells how it is now.
     pub(super) fn tell(&self) {
-        let draining = *self.streams.draining().borrow() || self.streams.is_stopping();
-        let member = Member { load: self.load(), draining, ..self.member.clone() };
+        let draining = self.streams.drains().borrow().is_on() || self.streams.is_stopping();
+        let capacity = capacity(&self.config.get());
+        let member = Member { load: self.load(), capacity, draining, ..self.member.clone() };
         self.directory.describe_me(member.clone());
         self.told.send_replace(member);
         {
@@ -105,8 +107,9 @@ fn viewers(stream: &Stream) -> Viewers {
 
 /// The capacity that the configuration gives.
 pub(super) fn capacity(config: &Config) -> Capacity {
+    let connections = u64::from(config.http_max_connections) + u64::from(config.rtmp_max_connections);
     Capacity {
         streams: u64::from(config.max_streams),
-        connections: u64::from(config.http_max_connections) + u64::from(config.rtmp_max_connections),
+        connections: config.max_viewers.map_or(connections, |viewers| connections.min(viewers.into())),
     }
 }

@@ -10,6 +10,9 @@ use super::settings::Config;
 use super::types::{ClusterIdentity, ClusterMode};
 use crate::process;
 
+/// Kubernetes takes a pod that ends out of its Services about as fast.
+const IN_POD: Duration = Duration::from_secs(5);
+
 impl Config {
     /// True unless the node is alone.
     #[must_use]
@@ -79,6 +82,13 @@ impl Config {
             }
             _ => self.cluster_key.clone().map(ClusterIdentity::Key),
         }
+    }
+
+    /// For how long sessions are still let in after the node was told to stop.
+    #[must_use]
+    pub fn stop_delay(&self) -> Duration {
+        let in_pod = if self.pod_ip.is_some() { IN_POD } else { Duration::ZERO };
+        self.stop_delay.unwrap_or(in_pod)
     }
 
     /// How often the lease is renewed.

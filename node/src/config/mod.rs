@@ -6,6 +6,7 @@
 mod cluster;
 mod docs;
 mod error;
+mod live;
 mod rules;
 mod settings;
 mod sources;
@@ -15,6 +16,7 @@ pub mod uri;
 
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use live::{LiveConfig, Refused};
 pub use rules::Shape;
 pub use settings::{Config, SETTINGS, Setting};
 pub use sources::Sources;

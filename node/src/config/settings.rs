@@ -28,6 +28,8 @@ pub struct Setting {
     pub doc: &'static str,
     /// Whether its value is kept from logs and listings, and may come from a file of its own.
     pub secret: bool,
+    /// Whether a running node takes another value of it; all others take effect at the next start.
+    pub live: bool,
     /// Whether a text is a value of it.
     pub accepts: fn(&str) -> bool,
     /// What it expects, as the end of "expected …".
@@ -59,7 +61,7 @@ impl Setting {
 macro_rules! settings {
     ($( group $group:literal { $(
         $(#[doc = $doc:literal])+
-        $key:ident: $type:ty = $default:literal, $rule:expr $(, $secret:ident)?;
+        $key:ident: $type:ty = $default:literal, $rule:expr $(, $mark:ident)?;
     )+ } )+) => {
         /// The configuration of a node: every value is one that the node can work with.
         #[derive(Clone, Debug)]
@@ -74,7 +76,8 @@ macro_rules! settings {
             key: stringify!($key),
             default: $default,
             doc: concat!($($doc, "\n"),+),
-            secret: settings!(@secret $($secret)?),
+            secret: settings!(@is secret $($mark)?),
+            live: settings!(@is live $($mark)?),
             accepts: |text| Rule::parse(&$rule, text).is_some(),
             expected: || Rule::expected(&$rule),
             shape: || Rule::shape(&$rule),
@@ -87,8 +90,9 @@ macro_rules! settings {
             }
         }
     };
-    (@secret) => { false };
-    (@secret secret) => { true };
+    (@is secret secret) => { true };
+    (@is live live) => { true };
+    (@is $mark:ident $($other:ident)?) => { false };
 }
 
 const SECOND: u64 = 1000;
@@ -138,6 +142,10 @@ settings! {
         /// The file with the certificate of the authority that signed the nodes' certificates, PEM. Whoever has a
         /// certificate of it is a member.
         cluster_ca: Option<PathBuf> = "", Maybe(FilePath);
+        /// The file with the certificate of the operator's authority, PEM; on Kubernetes the operator provides it. Whoever has a
+        /// certificate of it may ask this node how it is, drain it and set its apps, over the cluster port. It is read
+        /// again when it changes; until it is there, nobody may.
+        operator_ca: Option<PathBuf> = "", Maybe(FilePath);
         /// The group of nodes that fetch a stream from each other before they go further: a site, a rack, a zone.
         node_group: String = "default", GroupName;
         /// Mode `multicast`: where nodes look for each other, a multicast address with a UDP port. The datagrams are
@@ -218,7 +226,10 @@ settings! {
         /// How much memory the kept frames of one track of a stream (its video, its audio) may take. Older ones go earlier when it is not enough.
         stream_memory: u64 = "64MiB", Size(1 << 20, 4 << 30);
         /// How many streams may be published to this node at once.
-        max_streams: u32 = "2000", Count(1, 1_000_000);
+        max_streams: u32 = "2000", Count(1, 1_000_000), live;
+        /// How many viewers this node lets in at once, by any protocol; without a number as many as connections allow.
+        /// More are told to try another node.
+        max_viewers: Option<u32> = "", Maybe(Count(1, 10_000_000)), live;
         /// The length of HLS segments of apps that are made from now on (`hlsTime`). Segments begin at key frames,
         /// so longer GOPs make longer segments.
         hls_segment_time: Duration = "2s", Span(SECOND, 30 * SECOND);
@@ -252,12 +263,19 @@ settings! {
         rtmp_handshake_timeout: Duration = "5s", Span(SECOND, 10 * MINUTE);
         /// How long an RTMP publisher may send nothing, or a player take nothing, before its connection is closed.
         rtmp_idle_timeout: Duration = "30s", Span(SECOND, HOUR);
-        /// How long a stop (SIGTERM) may take: publishers and viewers are given a clean end in this time.
-        shutdown_timeout: Duration = "10s", Span(0, HOUR);
+        /// How long a stop (SIGTERM) waits for publishers and viewers to leave by themselves. Nobody new is let in
+        /// meanwhile, and the node stays ready. With `0s` it does not wait.
+        drain_deadline: Duration = "0s", Span(0, 7 * 24 * HOUR), live;
+        /// For how long a node that was told to stop still lets sessions in, until the balancers in front of it know.
+        /// Without a time it is 5 s in a pod (where `pod_ip` is known), else 0.
+        stop_delay: Option<Duration> = "", Maybe(Span(0, 10 * MINUTE)), live;
+        /// How long the end itself may take, after `drain_deadline`: publishers and viewers who are left are given a clean
+        /// end in this time.
+        shutdown_timeout: Duration = "10s", Span(0, HOUR), live;
     }
     group "Logging" {
         /// Which log lines are written: a level, or a filter with levels for parts.
-        log: String = "info", LogFilter;
+        log: String = "info", LogFilter, live;
         /// How they look: `text` for people, `json` for machines (one object a line).
         log_format: LogFormat = "text", Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     }

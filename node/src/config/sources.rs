@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -15,8 +14,9 @@ use super::settings::{SETTINGS, Setting};
 /// What the ending of a key says that its value is the path of a file with the secret.
 pub(super) const FILE_FORM: &str = "_file";
 
-/// The name by which Kubernetes' manifests usually hand on the address of a pod; `SLUICE_POD_IP` goes before it.
-const POD_IP: &str = "POD_IP";
+/// The names by which Kubernetes' manifests usually hand on address and name of a pod, and what they are here;
+/// `SLUICE_POD_IP` and `SLUICE_NODE_ID` go before them. A host name would do for the name, but it ends after 63 characters.
+const OF_THE_POD: [(&str, &str); 2] = [("POD_IP", "pod_ip"), ("POD_NAME", "node_id")];
 
 /// The inputs of a configuration.
 #[derive(Clone, Default)]
@@ -146,11 +146,14 @@ fn environment(
     warnings: &mut Vec<String>,
 ) -> Layer {
     let mut layer = Layer::new();
-    // The name is not ours alone, so what is no address is not meant for us.
-    let pod_ip = env.iter().find(|(name, _)| name == POD_IP).and_then(|(_, value)| value.to_str());
-    if let Some(text) = pod_ip.filter(|text| text.parse::<IpAddr>().is_ok()) {
-        let origin = Origin::Environment(POD_IP.to_owned());
-        layer.insert("pod_ip".to_owned(), Given { text: text.to_owned(), origin });
+    for (variable, key) in OF_THE_POD {
+        let text = env.iter().find(|(name, _)| name == variable).and_then(|(_, value)| value.to_str());
+        // The names are not ours alone, so what is no value of the setting is not meant for us.
+        let is_value = |text: &&str| !text.is_empty() && find(key).is_some_and(|(s, _)| (s.accepts)(text));
+        if let Some(text) = text.filter(is_value) {
+            let origin = Origin::Environment(variable.to_owned());
+            layer.insert(key.to_owned(), Given { text: text.to_owned(), origin });
+        }
     }
     for (name, value) in env {
         let Some((name, key)) = name.to_str().and_then(|n| Some((n, n.strip_prefix("SLUICE_")?))) else {
@@ -212,6 +215,21 @@ fn file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Layer, ConfigError
         }
     }
     Ok(layer)
+}
+
+/// The text of a JSON value that comes from the operator, when it is of the right type.
+pub(super) fn json_text(value: &serde_json::Value, shape: Shape) -> Option<String> {
+    use serde_json::Value;
+    match (value, shape) {
+        (Value::String(text), _) => Some(text.clone()),
+        (Value::Number(n), Shape::Number) => Some(n.to_string()),
+        (Value::Bool(truth), Shape::Truth) => Some(truth.to_string()),
+        (Value::Array(items), Shape::List) => {
+            let texts: Option<Vec<&str>> = items.iter().map(serde_json::Value::as_str).collect();
+            Some(texts?.join(","))
+        }
+        _ => None,
+    }
 }
 
 /// The text of a TOML value, when it is of the right type.

@@ -100,6 +100,11 @@ fn cluster(config: &Config, errors: &mut Vec<ConfigError>) {
         say("cluster_cert, cluster_cert_key and cluster_ca belong together: set all three, or none");
     }
     if !config.in_cluster() {
+        if config.operator_ca.is_some() {
+            say(
+                "operator_ca is set, but the node stands alone and has no cluster port: set cluster_mode, or leave operator_ca out",
+            );
+        }
         if config.role == Role::Edge {
             say(
                 "role = edge needs a cluster: a standalone node has no origin to fetch from, so use `both`, \

@@ -169,17 +169,19 @@ impl Streams {
     fn settings(&self, hls: HlsSettings) -> StreamSettings {
         // The list has to come out of what is kept, for whoever asks first.
         let list = hls.segment * hls.list_size.saturating_add(1);
+        let config = self.config.get();
         StreamSettings {
             wish: Wish { segment: hls.segment, part: hls.part },
-            retain: self.bounds.window.max(list),
-            retain_bytes: self.bounds.memory,
+            retain: config.stream_window.max(list),
+            retain_bytes: config.stream_memory,
         }
     }
 
     /// Behind a proxy all publishers have one address, so that it tells nothing.
     fn identity(&self, peer: IpAddr, user_agent: &str, query: &[(String, String)]) -> Identity {
         let peer = peer.to_canonical();
-        let address = (!self.trusted_proxies.iter().any(|p| p.contains(&peer))).then_some(peer);
+        let config = self.config.get();
+        let address = (!config.trusted_proxies.iter().any(|p| p.contains(&peer))).then_some(peer);
         Identity { address, user_agent: user_agent.to_owned(), query: query.to_vec() }
     }
 
@@ -192,11 +194,9 @@ impl Streams {
         let live = self.list(false);
         let others: std::collections::HashSet<&StreamKey> =
             starting.iter().chain(live.iter().map(|(k, _)| k)).collect();
-        if others.len() >= self.bounds.streams {
-            return Err(Refusal::Limit(format!(
-                "this node takes {} streams (max_streams)",
-                self.bounds.streams
-            )));
+        let most = self.config.get().max_streams;
+        if others.len() >= most as usize {
+            return Err(Refusal::Limit(format!("this node takes {most} streams (max_streams)")));
         }
         let in_app = others.iter().filter(|k| k.app == key.app).count();
         if of_app >= 0 && in_app as i64 >= of_app {

@@ -1,7 +1,7 @@
 //! [`Ingress`] and [`Egress`] over the streams of a node.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use sluice_media::session::{Egress, Ingress, Play, Protocol, Refusal, Request};
@@ -41,6 +41,20 @@ pub struct Takes {
     pub publishers: bool,
     /// Viewers.
     pub viewers: bool,
+}
+
+impl Streams {
+    /// Counts a viewer in, if there is room for one more.
+    fn seat(&self, stream: &Stream, protocol: Protocol) -> Result<ViewerGuard, Refusal> {
+        // Held over counting and sitting down: of two for the last seat one gets it.
+        let _one_by_one = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.config.get().max_viewers {
+            Some(most) if self.viewers() >= u64::from(most) => {
+                Err(Refusal::Limit(format!("this node takes {most} viewers (max_viewers): try another node")))
+            }
+            _ => Ok(ViewerGuard::new(stream.stats().clone(), protocol)),
+        }
+    }
 }
 
 impl Door {
@@ -107,7 +121,7 @@ impl Egress for Door {
             (_, Some(elsewhere)) => elsewhere.fetch(key).await?,
             (None, None) => return Err(Refusal::NotLive(key.clone())),
         };
-        let viewer = ViewerGuard::new(stream.stats().clone(), request.protocol);
+        let viewer = streams.seat(&stream, request.protocol)?;
         Ok(Play { stream, viewer })
     }
 }
