@@ -131,6 +131,10 @@ pub struct Database {
 /// A MongoDB server that is there already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.namePrefix) == has(oldSelf.namePrefix) && (!has(self.namePrefix) || self.namePrefix == oldSelf.namePrefix)")
+        .message("database.external.namePrefix cannot be changed: the cluster would lose its records").field_path(".namePrefix")
+)]
 pub struct ExternalDatabase {
     /// The Secret with the connection URI (`mongodb://` or `mongodb+srv://`, with user and password). Key `uri` when none is named.
     pub secret: SecretKey,
@@ -139,8 +143,6 @@ pub struct ExternalDatabase {
     /// Cannot be changed: the cluster would lose its records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), regex(pattern = r"^[-_a-zA-Z0-9]+$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("database.external.namePrefix cannot be changed: the cluster would lose its records"))]
     pub name_prefix: Option<String>,
 }
 
@@ -333,7 +335,7 @@ pub struct ParentRef {
 }
 
 /// Objects for Prometheus.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Monitoring {
     /// A ServiceMonitor for the nodes, where that kind exists.
@@ -353,6 +355,17 @@ pub struct Monitoring {
 
 fn interval() -> String {
     "30s".into()
+}
+
+impl Default for Monitoring {
+    fn default() -> Monitoring {
+        Monitoring {
+            service_monitor: Switch::default(),
+            prometheus_rule: Switch::default(),
+            interval: interval(),
+            labels: BTreeMap::new(),
+        }
+    }
 }
 
 /// What is.

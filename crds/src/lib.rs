@@ -16,6 +16,7 @@ pub mod quantity;
 pub mod schema;
 #[cfg(test)]
 mod tests;
+pub mod yaml;
 
 pub use cluster::{MediaCluster, MediaClusterSpec, MediaClusterStatus};
 pub use pool::{EdgePool, EdgePoolSpec, OriginPool, OriginPoolSpec, PoolKind, PoolSpec, PoolStatus};

@@ -405,7 +405,7 @@ impl Default for Rollout {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[self.rtmp, self.srt, self.webrtc].filter(e, has(e.nodePort)).map(e, e.nodePort).size() < 2 || !has(self.rtmp.nodePort) || !has(self.srt.nodePort) || self.rtmp.nodePort != self.srt.nodePort")
+    validation = Rule::new("!has(self.rtmp.nodePort) || !has(self.srt.nodePort) || self.rtmp.nodePort != self.srt.nodePort")
         .message("exposure.rtmp.nodePort and exposure.srt.nodePort must differ"),
     validation = Rule::new("!has(self.webrtc.nodePort)")
         .message("exposure.webrtc.nodePort cannot be set: each pod has a node port of its own, which Kubernetes chooses").field_path(".webrtc"),

@@ -1,0 +1,56 @@
+{{/* The name of all objects of the operator: release "sluice" has "sluice-operator". */}}
+{{- define "sluice.name" -}}
+{{- printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "sluice.serviceAccount" -}}
+{{- default (include "sluice.name" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* Cluster-scoped roles carry the namespace where it is not the usual one, so that two installations do not meet. */}}
+{{- define "sluice.clusterName" -}}
+{{- if eq .Release.Namespace "sluice-system" -}}
+{{- include "sluice.name" . -}}
+{{- else -}}
+{{- printf "%s:%s" .Release.Namespace (include "sluice.name" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* NetworkPolicies of media clusters know the operator by the first of these: it is not to be changed. */}}
+{{- define "sluice.selector" -}}
+app.kubernetes.io/name: sluice-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: sluice
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "sluice.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What Pod Security "restricted" asks for, and a read-only root file system. */}}
+{{- define "sluice.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+{{- end -}}
+
+{{- define "sluice.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
