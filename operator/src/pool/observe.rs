@@ -1,0 +1,162 @@
+//! From a pod as Kubernetes has it, and what its node says, to what the planner needs.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use sluice_control::{DrainOrder, Report};
+use sluice_crds::names;
+
+use super::plan::{Drain, Heard, Reason, Seen};
+
+/// The pod as seen; `None` when it is none of the pool's (its name has no slot).
+///
+/// `report` is what the node said last, when that is fresh.
+pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
+    let name = pod.name_any();
+    let slot = names::slot(pool, &name)?;
+    let label = |key: &str| pod.labels().get(key).map(String::as_str);
+    Some(Seen {
+        slot,
+        revision: label(names::REVISION).unwrap_or_default().to_owned(),
+        created: pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        failed: matches!(phase(pod), "Failed" | "Succeeded"),
+        started: started(pod),
+        ready: condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"),
+        accepting: label(names::ACCEPTING) == Some("true"),
+        busy: label(names::BUSY) == Some("true"),
+        marked: label(names::STATE) == Some("draining"),
+        drain: drain(pod),
+        requested: requested(pod),
+        heard: report.map(heard),
+        name,
+    })
+}
+
+fn heard(report: &Report) -> Heard {
+    Heard {
+        accepting: report.accepting,
+        draining: report.draining.as_ref().is_some_and(|draining| draining.by == DrainOrder::Operator),
+        // A stream whose publisher's connection broke waits for it: it is not over.
+        publishers: report.publishers.max(report.owned),
+        viewers: report.viewers,
+    }
+}
+
+/// The pod's phase.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// A condition of the pod: its status, reason and message.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == kind)?;
+    let text = |text: &'a Option<String>| text.as_deref().unwrap_or_default();
+    Some((&condition.status, text(&condition.reason), text(&condition.message)))
+}
+
+/// The status of the node's container.
+pub fn node_container(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == names::CONTAINER)
+}
+
+/// Whether the node's process has been up in this life of its container: before, it has no sessions.
+fn started(pod: &Pod) -> bool {
+    node_container(pod).is_some_and(|status| {
+        status.started == Some(true)
+            || status.ready
+            || condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+    })
+}
+
+fn drain(pod: &Pod) -> Option<Drain> {
+    let annotation = |key: &str| pod.annotations().get(key);
+    let since: Timestamp = annotation(names::DRAINING_SINCE)?.parse().ok()?;
+    let deadline = annotation(names::DRAIN_DEADLINE).and_then(|text| text.parse().ok()).unwrap_or(since);
+    let reason = annotation(names::DRAIN_REASON).map_or(Reason::ScaleIn, |text| Reason::parse(text));
+    Some(Drain { since, deadline, reason })
+}
+
+/// The annotation by which a person asks for a drain: `30m`, or anything else for the pool's own time.
+fn requested(pod: &Pod) -> Option<Option<Duration>> {
+    let text = pod.annotations().get(names::DRAIN)?;
+    let time = text.trim().parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    Some(time.filter(|time| *time <= Duration::from_secs(48 * 3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).expect("a pod")
+    }
+
+    #[test]
+    fn a_running_pod_is_seen_as_it_is() {
+        let pod = pod(json!({
+            "metadata": {
+                "name": "edge-3", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": { "sluice.dev/accepting": "true", "sluice.dev/busy": "true", "sluice.dev/revision": "abc", "sluice.dev/state": "active" }
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [{ "type": "Ready", "status": "True" }],
+                "containerStatuses": [{ "name": "node", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "started": true }]
+            }
+        }));
+        let report = Report { accepting: true, publishers: 1, owned: 2, viewers: 7, ..Report::default() };
+        let seen = observe("edge", &pod, Some(&report)).expect("one of the pool");
+        assert_eq!((seen.slot, seen.revision.as_str()), (3, "abc"));
+        assert!(
+            seen.ready
+                && seen.started
+                && seen.accepting
+                && seen.busy
+                && !seen.marked
+                && !seen.terminating
+                && !seen.failed
+        );
+        assert_eq!(seen.heard, Some(Heard { accepting: true, draining: false, publishers: 2, viewers: 7 }));
+        assert_eq!(observe("other", &pod, None), None);
+    }
+
+    #[test]
+    fn a_crashed_node_has_no_sessions() {
+        let pod = pod(json!({
+            "metadata": { "name": "edge-0" },
+            "status": {
+                "phase": "Running", "conditions": [{ "type": "Ready", "status": "False" }],
+                "containerStatuses": [{ "name": "node", "image": "i", "imageID": "", "ready": false, "restartCount": 4, "started": false }]
+            }
+        }));
+        assert!(!observe("edge", &pod, None).expect("one of the pool").started);
+    }
+
+    #[test]
+    fn drains_are_read_from_annotations() {
+        let with = |annotations: serde_json::Value| {
+            observe("e", &pod(json!({ "metadata": { "name": "e-0", "annotations": annotations } })), None)
+                .expect("one of the pool")
+        };
+        let marked = with(json!({
+            "sluice.dev/draining-since": "2026-01-01T00:00:00Z", "sluice.dev/drain-deadline": "2026-01-01T01:00:00Z",
+            "sluice.dev/drain-reason": "Rollout"
+        }));
+        assert_eq!(marked.drain.map(|drain| drain.reason), Some(Reason::Rollout));
+        assert_eq!(
+            with(json!({ "sluice.dev/drain": "30m" })).requested,
+            Some(Some(Duration::from_secs(1800)))
+        );
+        for odd in ["", "true", "-3h", "9999999h", "soon"] {
+            assert_eq!(with(json!({ "sluice.dev/drain": odd })).requested, Some(None), "{odd}");
+        }
+        assert_eq!(with(json!({ "sluice.dev/draining-since": "yesterday" })).drain, None);
+    }
+}
