@@ -1,0 +1,280 @@
+"""Whether the chart, config/ and what they say about the operator agree with each other.
+
+    PYTHONPATH=e2e python3 -m kubernetes.manifests            says what does not, exit 1
+    PYTHONPATH=e2e python3 -m kubernetes.manifests --write    writes config/rbac, config/manager and the chart's table of values
+
+The chart is the source: config/ is what it renders with its defaults, without Helm's labels. Needs Helm and kubectl, no cluster.
+"""
+
+import re
+import sys
+
+import yaml
+
+from . import build
+from .paths import BIN, OPERATOR_NAMESPACE, ROOT
+from .procs import Failed, run
+
+CHART = ROOT / "charts" / "sluice"
+CONFIG = ROOT / "config"
+NOTE = "# Written by `PYTHONPATH=e2e python3 -m kubernetes.manifests --write` from charts/sluice: change it there.\n"
+SAMPLES = ("laptop", "production", "gpu")
+# Labels and annotations that only an object of Helm's has.
+HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by", "helm.sh/resource-policy")
+TABLE = ("<!-- values -->\n", "<!-- /values -->\n")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes each object in full, and lists indented below their key."""
+
+    def ignore_aliases(self, data):
+        return True
+
+    def increase_indent(self, flow=False, indentless=False):
+        return super().increase_indent(flow, False)
+
+
+def helm(*words):
+    """What the chart renders: objects, the test hook aside."""
+    text = run([BIN / "helm", "template", "sluice", CHART, "-n", OPERATOR_NAMESPACE, *words])
+    objects = [each for each in yaml.safe_load_all(text) if each]
+    return [each for each in objects if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+
+
+def kustomize(folder):
+    return [each for each in yaml.safe_load_all(run([BIN / "kubectl", "kustomize", CONFIG / folder])) if each]
+
+
+def without_helm(thing):
+    """The object without what only Helm puts there."""
+    if isinstance(thing, list):
+        return [without_helm(each) for each in thing]
+    if not isinstance(thing, dict):
+        return thing
+    kept = {name: without_helm(value) for name, value in thing.items() if name not in HELM}
+    for name in ("labels", "annotations"):
+        if name in thing and not kept[name]:
+            del kept[name]
+    return kept
+
+
+def key(each):
+    return (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
+
+
+def files():
+    """config/rbac and config/manager as they should be: path -> text."""
+    places = {"ServiceAccount": "rbac/operator.yaml", "Role": "rbac/operator.yaml", "RoleBinding": "rbac/operator.yaml",
+              "ClusterRole": "rbac/operator.yaml", "ClusterRoleBinding": "rbac/operator.yaml", "Deployment": "manager/deployment.yaml",
+              "Service": "manager/service.yaml", "NetworkPolicy": "manager/networkpolicy.yaml"}
+    found = {}
+    for each in helm("--set", "crds.install=false"):
+        each = without_helm(each)
+        place = places[each["kind"]]
+        if any(label.startswith("rbac.authorization.k8s.io/aggregate") for label in each["metadata"]["labels"]):
+            place = "rbac/users.yaml"
+        found.setdefault(place, []).append(each)
+    namespace = {"apiVersion": "v1", "kind": "Namespace",
+                 "metadata": {"name": OPERATOR_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    found["manager/namespace.yaml"] = [namespace]
+    texts = {place: NOTE + yaml.dump_all(each, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=1000)
+             for place, each in found.items()}
+    for folder in ("rbac", "manager"):
+        names = sorted(place.split("/")[1] for place in texts if place.startswith(folder))
+        body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names}
+        texts[f"{folder}/kustomization.yaml"] = NOTE + yaml.dump(body, Dumper=_Dumper, sort_keys=False)
+    return texts
+
+
+def values(text, path=""):
+    """Rows of the table: (key, default, meaning) of each value, the comment above it being its meaning."""
+    rows, stack, comment = [], [], []
+    lines = text.splitlines()
+    for index, line in enumerate(lines):
+        bare = line.strip()
+        if bare.startswith("#"):
+            comment.append(bare.lstrip("# "))
+            continue
+        match = re.match(r"^( *)([A-Za-z_]+):(?: (.*))?$", line)
+        if not match:
+            comment = [] if not bare else comment
+            continue
+        depth, name, value = len(match[1]) // 2, match[2], match[3]
+        stack = [*stack[:depth], (name, " ".join(comment))]
+        comment = []
+        below = next((each for each in lines[index + 1:] if each.strip() and not each.strip().startswith("#")), "")
+        if value is None and below.startswith("  " * (depth + 1)):
+            continue
+        # What is said above a group is said of its first value.
+        said = " ".join(part for _, part in stack if part)
+        stack = [(each, "") for each, _ in stack]
+        rows.append((".".join(each for each, _ in stack), value or "", said))
+    return rows
+
+
+def table():
+    lines = ["| Value | Default | Meaning |", "|---|---|---|"]
+    for name, default, meaning in values((CHART / "values.yaml").read_text()):
+        cell = meaning.replace("|", "\\|")
+        lines.append(f"| `{name}` | `{default}` | {cell} |")
+    return "\n".join(lines) + "\n"
+
+
+def readme():
+    text = (CHART / "README.md").read_text()
+    head, _, rest = text.partition(TABLE[0])
+    _, _, tail = rest.partition(TABLE[1])
+    return head + TABLE[0] + "\n" + table() + "\n" + TABLE[1] + tail
+
+
+# --- checks: each gives the sentences that say what is wrong
+
+
+def generated_files_are_current():
+    wrong = [f"config/{place} is not current" for place, text in files().items()
+             if not (CONFIG / place).exists() or (CONFIG / place).read_text() != text]
+    wrong += [f"charts/sluice/values.yaml: {name} has no comment" for name, _, said in values((CHART / "values.yaml").read_text()) if not said]
+    if (CHART / "README.md").read_text() != readme():
+        wrong.append("charts/sluice/README.md: the table of values is not current")
+    return wrong and [*wrong, "generated ones are written by: PYTHONPATH=e2e python3 -m kubernetes.manifests --write"]
+
+
+def chart_and_kustomize_are_the_same():
+    ours = {key(each): without_helm(each) for each in helm()}
+    theirs = {key(each): each for each in kustomize("default")}
+    # Helm makes the namespace itself, without labels.
+    theirs.pop(("Namespace", "", OPERATOR_NAMESPACE), None)
+    wrong = [f"{name} is in one of chart and config/default only" for name in sorted(set(ours) ^ set(theirs))]
+    wrong += [f"{name} differs between chart and config/default" for name in ours if name in theirs and ours[name] != theirs[name]]
+    return wrong
+
+
+def chart_is_sound():
+    run([BIN / "helm", "lint", "--strict", CHART])
+    wrong = []
+    everything = ["--set", "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true",
+                  "--set", "replicas=3,watchNamespaces={media,sluice-system},priorityClassName=system-cluster-critical",
+                  "--set", "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,podLabels.a=b,podAnnotations.c=d",
+                  "--set", "image.pullSecrets={registry},image.digest=sha256:" + "0" * 64]
+    objects = helm(*everything)
+    kinds = {each["kind"] for each in objects}
+    for kind in ("ServiceMonitor", "PrometheusRule", "ConfigMap", "PodDisruptionBudget"):
+        if kind not in kinds:
+            wrong.append(f"{kind} is not rendered though it is asked for")
+    if any(each["kind"] in ("ClusterRoleBinding",) for each in objects):
+        wrong.append("watchNamespaces is given, and yet rights are granted in all namespaces")
+    names = [key(each) for each in objects]
+    wrong += [f"{name} is rendered twice" for name in sorted(set(names)) if names.count(name) > 1]
+    return wrong
+
+
+def wrong_values_are_refused():
+    wrong = []
+    for value, says in (("replicas=-1", "replicas"), ("replicaCount=2", "replicaCount"), ("image.tag=a b", "tag"), ("log.format=xml", "format"),
+                        ("watchNamespaces={Media}", "watchNamespaces"), ("image.pullPolicy=Sometimes", "pullPolicy"),
+                        ("metrics.serviceMonitor.interval=soon", "interval"), ("resources.limits.memory=much", "memory"),
+                        ("metrics.service=false,metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.enabled needs metrics.service")):
+        done = run([BIN / "helm", "template", "sluice", CHART, "--set", value], check=False)
+        if done.returncode == 0:
+            wrong.append(f"the chart takes {value}")
+        elif says not in done.stderr:
+            wrong.append(f"the chart refuses {value} without naming {says}: {done.stderr.strip()[-200:]}")
+    return wrong
+
+
+def rights_are_named():
+    """No wildcard, nothing twice, no way to more rights."""
+    wrong, seen = [], set()
+    for file in ("watched.yaml", "own.yaml"):
+        for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    for verb in rule["verbs"]:
+                        right = (file, group, resource, verb, tuple(rule.get("resourceNames", ())))
+                        if "*" in (group, resource, verb):
+                            wrong.append(f"{file}: a wildcard in {right[1:]}")
+                        if group == "rbac.authorization.k8s.io" or verb in ("impersonate", "escalate", "bind") or resource == "pods/exec":
+                            wrong.append(f"{file}: {right[1:]} leads to more rights")
+                        if right in seen:
+                            wrong.append(f"{file}: {right[1:]} is granted twice")
+                        seen.add(right)
+    return wrong
+
+
+def operator_knows_its_environment():
+    """Variables that the chart sets are settings of the operator."""
+    settings = (ROOT / "operator" / "src" / "settings.rs").read_text()
+    deployment = next(each for each in helm("--set", "watchNamespaces={a}") if each["kind"] == "Deployment")
+    names = [each["name"] for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
+    return [f"the operator has no setting {name}" for name in names if f'"{name}"' not in settings]
+
+
+def metrics_exist():
+    """Dashboard and alerts ask for metrics that node and operator have."""
+    exist = set()
+    for source, pattern, prefix in (("node/api/src/metrics.rs", r'out\.(gauge|counter|histogram)\(\s*"([a-z_]+)"', "sluice_"),
+                                    ("operator/src/metrics.rs", r'(counters|gauges|counter|gauge|histogram)\(\s*"([a-z_]+)"', "sluice_operator_")):
+        for kind, name in re.findall(pattern, (ROOT / source).read_text()):
+            exist |= {prefix + name} | ({f"{prefix}{name}_bucket"} if kind == "histogram" else set())
+    asked = set()
+    for file in (CHART / "dashboards" / "sluice.json", CHART / "templates" / "prometheusrule.yaml"):
+        asked |= set(re.findall(r"\bsluice_[a-z_]+", file.read_text()))
+    if len(asked) < 20 or len(exist) < 30:
+        return [f"only {len(asked)} metrics asked for and {len(exist)} found: this check does not see what it should"]
+    return [f"no node or operator has {name}" for name in sorted(asked - exist)]
+
+
+def versions_are_one():
+    with open(ROOT / "Cargo.toml", encoding="utf-8") as file:
+        version = re.search(r'^version = "(.*)"', file.read(), re.M)[1]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    return [f"Chart.yaml: {name} is {chart[name]}, the workspace's version is {version}" for name in ("version", "appVersion") if chart[name] != version]
+
+
+def samples_render():
+    wrong = []
+    for sample in SAMPLES:
+        objects = kustomize(f"samples/{sample}")
+        kinds = [each["kind"] for each in objects]
+        for kind in ("Namespace", "Secret", "MediaCluster", "OriginPool", "EdgePool"):
+            if kind not in kinds:
+                wrong.append(f"config/samples/{sample} has no {kind}")
+        clusters = {each["metadata"]["name"] for each in objects if each["kind"] == "MediaCluster"}
+        for each in objects:
+            if each["kind"].endswith("Pool") and each["spec"]["clusterRef"]["name"] not in clusters:
+                wrong.append(f"config/samples/{sample}: {each['metadata']['name']} belongs to a cluster that is not there")
+    return wrong
+
+
+CHECKS = (generated_files_are_current, chart_and_kustomize_are_the_same, chart_is_sound, wrong_values_are_refused, rights_are_named,
+          operator_knows_its_environment, metrics_exist, versions_are_one, samples_render)
+
+
+def main(words):
+    build.programs()
+    if words == ["--write"]:
+        for place, text in files().items():
+            (CONFIG / place).parent.mkdir(exist_ok=True)
+            (CONFIG / place).write_text(text)
+        (CHART / "README.md").write_text(readme())
+        return 0
+    failed = 0
+    for check in CHECKS:
+        try:
+            wrong = check()
+        except Failed as error:
+            wrong = [str(error)]
+        failed += bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok':6} {check.__name__.replace('_', ' ')}")
+        for sentence in wrong:
+            print(f"       {sentence}")
+    print(f"manifests: {len(CHECKS) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Failed as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(1)
