@@ -9,6 +9,7 @@
     crds NAME...   adds kinds of gateway-api, prometheus or cert-manager
     images         builds the images of node and operator, and hands them to the nodes
     demo           database, operator (Helm) and the sample cluster; what changed is rolled out
+    check [NAME]   tries the operator out on the sample cluster: plays, scaling, gpu, heals, key, rest, release, rights
     forward ...    until Ctrl-C, ports of this machine lead to Services: PORT=NAMESPACE/SERVICE:PORT (none: the sample cluster's)
     kubectl ...    kubectl, in the cluster's network
     helm ...       Helm, in the cluster's network
@@ -20,6 +21,7 @@ import os
 import sys
 
 from . import build, demo, forward, images, simulated
+from .checks import runner
 from .cluster import Kubernetes
 from .paths import BIN, KUBECONFIG
 from .procs import Failed
@@ -46,6 +48,7 @@ def main(words):
         commands.add_parser(name)
     commands.add_parser("kwok").add_argument("count", type=int)
     commands.add_parser("gpu").add_argument("count", type=int, nargs="?", default=1)
+    commands.add_parser("check").add_argument("names", nargs="*")
     commands.add_parser("forward").add_argument("ways", nargs="*")
     commands.add_parser("crds").add_argument("names", nargs="+", choices=sorted(build.DEFINITIONS))
     given = parser.parse_args(words)
@@ -76,6 +79,12 @@ def main(words):
             if kubernetes.nodes():
                 for program in images.PROGRAMS:
                     kubernetes.import_image(program)
+        case "check":
+            if "SLUICE_INSIDE" not in os.environ:
+                # All of it runs in the cluster's network, where pods and Services are reached as from a pod.
+                os.environ["SLUICE_INSIDE"] = "1"
+                replace([sys.executable, "-m", "kubernetes", *words])
+            return runner.main(given.names)
         case "forward":
             forward.run(kubernetes, given.ways or forward.SAMPLE)
         case "demo":

@@ -5,17 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from .paths import LOGS, ROOT, STATE
 
-
-class Failed(Exception):
-    """A check did not hold, or something did not start; the text says what."""
-
-
-class Ended(Failed):
-    """What was waited for can no longer happen: the process has ended."""
+# Clusters without Kubernetes are tested with the same means.
+sys.path.insert(0, str(ROOT / "e2e" / "cluster"))
+from procs import Failed, within  # noqa: E402
 
 
 def say(text):
@@ -36,25 +31,6 @@ def run(command, check=True, capture=True, text=None, timeout=600, **more):
         said = ((done.stderr or "") + (done.stdout or "")).strip()
         raise Failed(f"{' '.join(words)[:300]}: exit {done.returncode}: {said[-2000:]}")
     return done.stdout if check else done
-
-
-def within(seconds, what, check, every=0.1):
-    """Waits until `check()` gives something true, and returns it. A check that raises has not held yet."""
-    end = time.monotonic() + seconds
-    problem = None
-    while True:
-        try:
-            result = check()
-            if result:
-                return result
-            problem = None
-        except Ended:
-            raise
-        except (OSError, ValueError, KeyError, Failed) as error:
-            problem = error
-        if time.monotonic() > end:
-            raise Failed(f"{what}: not within {seconds} s" + (f" ({problem})" if problem else ""))
-        time.sleep(every)
 
 
 def born(pid):
@@ -149,13 +125,11 @@ class Daemon:
 
 def require(daemon, seconds, what, check, every=0.05):
     """Like `within`, but gives up at once, with the daemon's last words, when it has ended."""
-    def held():
-        if not daemon.running():
-            raise Ended(f"{daemon.name} has ended: {daemon.tail(4)} (all of it: {daemon.log})")
-        return check()
+    ended = object()
     try:
-        return within(seconds, what, held, every)
-    except Ended:
-        raise
+        result = within(seconds, what, lambda: check() if daemon.running() else ended, every)
     except Failed as error:
         raise Failed(f"{error}; {daemon.name} said: {daemon.tail()}") from error
+    if result is ended:
+        raise Failed(f"{what}: {daemon.name} has ended: {daemon.tail(4)} (all of it: {daemon.log})")
+    return result

@@ -1,0 +1,42 @@
+"""Helm: upgrade, uninstall and install again leave pods and streams alone."""
+
+import time
+
+from .. import demo
+from ..procs import within
+from . import sample as sampling
+
+
+def body(checks, sample):
+    kubernetes = sample.kubernetes
+    sample.ready()
+    publisher = sample.publish("release")
+    watched = sample.watch("release")
+    uids = sample.uids()
+    definitions = {d["metadata"]["name"]: d["metadata"]["uid"] for d in kubernetes.json("get", "crds")["items"]
+                   if d["spec"]["group"] == "sluice.dev"}
+
+    def upgrade():
+        demo.install(kubernetes, "--set", "podAnnotations.check=upgraded")
+        sample.operator_ready()
+        sample.ready()
+    checks.holds("helm upgrade", upgrade)
+    checks.check("no media pod was replaced by it", sample.uids() == uids)
+
+    def uninstall():
+        kubernetes.helm("uninstall", demo.RELEASE, "--namespace", demo.OPERATOR_NAMESPACE, "--wait")
+        within(60, "the operator is gone", lambda: not kubernetes.json("get", "deployments", "-n", demo.OPERATOR_NAMESPACE)["items"])
+    checks.holds("helm uninstall", uninstall)
+    time.sleep(10)
+    checks.check("pods run on without an operator", sample.uids() == uids)
+    checks.check("the publisher goes on", publisher.running())
+    left = {d["metadata"]["name"]: d["metadata"]["uid"] for d in kubernetes.json("get", "crds")["items"] if d["spec"]["group"] == "sluice.dev"}
+    checks.check("the kinds and all objects of theirs are kept", left == definitions)
+
+    def install():
+        demo.install(kubernetes)
+        sample.ready()
+    checks.holds("helm install takes the cluster over again", install)
+    checks.check("no media pod was replaced by that either", sample.uids() == uids)
+    checks.check("the publisher was never cut", publisher.running())
+    sampling.undisturbed(checks, "the viewer never noticed", watched.done(), 3.5)

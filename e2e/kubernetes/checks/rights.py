@@ -1,0 +1,36 @@
+"""What the operator may do is what it does: verbs granted by RBAC against verbs used in the audit log, both ways."""
+
+from ..paths import OPERATOR_NAMESPACE
+
+
+def granted(kubernetes, account, namespace=OPERATOR_NAMESPACE):
+    """{(group, resource, verb)} that roles give a service account."""
+    found = set()
+    for bindings, scoped in (("clusterrolebindings", False), ("rolebindings", True)):
+        words = ["get", bindings] + (["-A"] if scoped else [])
+        for binding in kubernetes.json(*words)["items"]:
+            subjects = binding.get("subjects") or []
+            if not any(s["kind"] == "ServiceAccount" and s["name"] == account and s.get("namespace") == namespace for s in subjects):
+                continue
+            reference = binding["roleRef"]
+            where = ["-n", binding["metadata"]["namespace"]] if reference["kind"] == "Role" else []
+            for rule in kubernetes.json("get", reference["kind"].lower(), reference["name"], *where).get("rules") or []:
+                found |= {(group, resource, verb) for group in rule.get("apiGroups", []) for resource in rule.get("resources", [])
+                          for verb in rule["verbs"]}
+    return found
+
+
+def spell(rights):
+    return ", ".join(f"{verb} {resource}{f'.{group}' if group else ''}" for group, resource, verb in sorted(rights))
+
+
+def body(checks, sample):
+    """Counts from the start of the log: run the other checks before."""
+    user = sample.operator_user()
+    may = granted(sample.kubernetes, user.rpartition(":")[2])
+    used = sample.kubernetes.audit.used(user)
+    checks.check("rights were found", len(may) >= 10, len(may))
+    checks.check("no right has a wildcard", not any("*" in right for right in may), spell(r for r in may if "*" in r))
+    checks.check("nothing was refused", not (refused := sample.kubernetes.audit.refused(user)), refused[:5])
+    checks.check("every right that was used is granted", used <= may, spell(used - may))
+    checks.check("every right that is granted was used", may <= used, spell(may - used))

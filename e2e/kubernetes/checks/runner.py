@@ -1,0 +1,41 @@
+"""Runs checks by name, one line each, with a summary that scripts/test.sh understands."""
+
+import sys
+import traceback
+
+from checks import Checks
+
+from ..procs import Failed
+from . import gpu, heals, plays, release, rest, rights, sample, scaling
+
+# In this order: `rights` looks at what all others made the operator do.
+ALL = {
+    "plays": plays.body,
+    "scaling": scaling.body,
+    "gpu": gpu.body,
+    "heals": heals.body,
+    "key": heals.memory_lost,
+    "rest": rest.body,
+    "release": release.body,
+    "rights": rights.body,
+}
+
+
+def main(names):
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise Failed(f"there is no check {', '.join(unknown)}: {', '.join(ALL)}")
+    failed = 0
+    for name in names or ALL:
+        checks, subject = Checks(name), sample.Sample()
+        try:
+            ALL[name](checks, subject)
+        except Failed as error:
+            checks.check("it could go on", False, error)
+        except Exception:
+            checks.check("it could go on", False, "an error of the test itself")
+            traceback.print_exc(file=sys.stdout)
+        finally:
+            subject.close()
+        failed |= checks.end()
+    return failed
