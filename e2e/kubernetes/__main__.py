@@ -9,7 +9,7 @@
     crds NAME...   adds kinds of gateway-api, prometheus or cert-manager
     images         builds the images of node and operator, and hands them to the nodes
     demo           database, operator (Helm) and the sample cluster; what changed is rolled out
-    check [NAME]   tries the operator out on the sample cluster: plays, scaling, gpu, heals, key, rest, release, rights
+    check [NAME]   tries the operator out on the sample cluster; without a name, all of it (checks/runner.py)
     forward ...    until Ctrl-C, ports of this machine lead to Services: PORT=NAMESPACE/SERVICE:PORT (none: the sample cluster's)
     kubectl ...    kubectl, in the cluster's network
     helm ...       Helm, in the cluster's network

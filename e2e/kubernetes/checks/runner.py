@@ -6,12 +6,14 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import gpu, heals, plays, release, rest, rights, sample, scaling
+from . import drains, exposure, gpu, heals, plays, release, rest, rights, sample, scaling
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
     "plays": plays.body,
     "scaling": scaling.body,
+    "drains": drains.body,
+    "exposure": exposure.body,
     "gpu": gpu.body,
     "heals": heals.body,
     "key": heals.memory_lost,
