@@ -25,11 +25,13 @@ from .checks import runner
 from .cluster import Kubernetes
 from .paths import BIN, KUBECONFIG
 from .procs import Failed
-from .space import inside
+from .space import exists, inside
 
 
 def replace(words):
     """Becomes the command, in the cluster's network."""
+    if not (KUBECONFIG.exists() and exists()):
+        raise Failed("there is no cluster: scripts/kubernetes.sh up")
     os.environ["KUBECONFIG"] = str(KUBECONFIG)
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
     command = inside(words)
@@ -38,8 +40,6 @@ def replace(words):
 
 def main(words):
     if words and words[0] in ("kubectl", "helm", "run"):
-        if not KUBECONFIG.exists():
-            raise Failed("there is no cluster: scripts/kubernetes.sh up")
         program = [BIN / words[0]] if words[0] != "run" else []
         replace([*program, *words[1:]])
     parser = argparse.ArgumentParser(prog="kubernetes.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
