@@ -17,6 +17,9 @@ pub const STATE: &str = "sluice.dev/state";
 /// Label of pods and of per-pod Services: the pod's own name.
 pub const POD: &str = "sluice.dev/pod";
 
+/// Label of Services: `true` on the one of a pool through which Prometheus finds its pods.
+pub const METRICS: &str = "sluice.dev/metrics";
+
 /// Annotation of pods, by a person: drain this pod. The value is the deadline (`30m`), or empty for the pool's.
 pub const DRAIN: &str = "sluice.dev/drain";
 /// Annotation of pods, by the operator: since when it drains (RFC 3339).
@@ -86,6 +89,11 @@ pub fn admin_token_secret(cluster: &str) -> String {
     format!("{cluster}-admin-token")
 }
 
+/// The ServiceAccount that pods of a cluster run as; it has no rights.
+pub fn service_account(cluster: &str) -> String {
+    format!("{cluster}-node")
+}
+
 /// The ConfigMap of a cluster: `operator-ca.crt`, what its nodes accept the operator by.
 pub fn trust_config_map(cluster: &str) -> String {
     format!("{cluster}-trust")
@@ -119,6 +127,11 @@ pub fn config_map(pool: &str) -> String {
 /// The pod in a slot of a pool.
 pub fn pod(pool: &str, slot: u32) -> String {
     format!("{pool}-{slot}")
+}
+
+/// The volume claim of a pod, where its pool has storage.
+pub fn claim(pod: &str) -> String {
+    format!("{pod}-data")
 }
 
 /// The slot of a pod, when it is one of that pool.
