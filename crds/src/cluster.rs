@@ -35,7 +35,11 @@ use crate::schema;
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it")
+        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it"),
+    validation = Rule::new("!has(self.spec.exposure.ingress) || !self.spec.exposure.ingress.tls || has(self.spec.security.tls)")
+        .message("exposure.ingress.tls needs security.tls: where the certificate comes from").field_path(".spec.exposure.ingress.tls"),
+    validation = Rule::new("!has(self.spec.exposure.gateway) || !has(self.spec.exposure.gateway.rtmps) || self.spec.exposure.gateway.rtmps.size() == 0 || (has(self.spec.security.tls) && has(self.spec.exposure.gateway.publishHostnames) && self.spec.exposure.gateway.publishHostnames.size() > 0)")
+        .message("exposure.gateway.rtmps needs security.tls and exposure.gateway.publishHostnames: TLS listeners choose by host name").field_path(".spec.exposure.gateway.rtmps")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MediaClusterSpec {
@@ -199,7 +203,9 @@ pub enum Switch {
     validation = Rule::new("has(self.secretName) != has(self.issuer)")
         .message("security.tls needs exactly one of secretName and issuer"),
     validation = Rule::new("!has(self.issuer) || (has(self.dnsNames) && self.dnsNames.size() > 0)")
-        .message("security.tls.dnsNames is needed with issuer: the names that the certificate is for").field_path(".issuer")
+        .message("security.tls.dnsNames is needed with issuer: the names that the certificate is for").field_path(".issuer"),
+    validation = Rule::new("!has(self.dnsNames) || self.dnsNames.size() == 0 || has(self.issuer)")
+        .message("security.tls.dnsNames needs issuer: a certificate of your own has its names").field_path(".dnsNames")
 )]
 pub struct Tls {
     /// A Secret of type `kubernetes.io/tls`.

@@ -94,7 +94,11 @@ pub enum ExposureMode {
     validation = Rule::new("!has(self.nodePort) || self.mode in ['LoadBalancer', 'NodePort']")
         .message("nodePort needs mode NodePort or LoadBalancer").field_path(".nodePort"),
     validation = Rule::new("!has(self.hostPort) || self.mode == 'HostPort'")
-        .message("hostPort needs mode HostPort").field_path(".hostPort")
+        .message("hostPort needs mode HostPort").field_path(".hostPort"),
+    validation = Rule::new("!has(self.sourceRanges) || self.sourceRanges.all(r, isCIDR(r))")
+        .message("sourceRanges must be networks such as 192.0.2.0/24 or 2001:db8::/32").field_path(".sourceRanges"),
+    validation = Rule::new("!has(self.addresses) || self.addresses.all(a, isIP(a))")
+        .message("addresses must be IP addresses").field_path(".addresses")
 )]
 pub struct Exposure {
     /// How it is reached from outside.

@@ -101,7 +101,9 @@ impl PoolKind for EdgePool {
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it")
+        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it"),
+    validation = Rule::new("!self.metadata.name.matches('-(headless|media|rtmp|srt|webrtc|watch|publish)$')")
+        .message("metadata.name may not end with -headless, -media, -rtmp, -srt, -webrtc, -watch or -publish: Services are named so")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OriginPoolSpec {
@@ -142,7 +144,9 @@ pub struct OriginPoolSpec {
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it")
+        .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it"),
+    validation = Rule::new("!self.metadata.name.matches('-(headless|media|rtmp|srt|webrtc|watch|publish)$')")
+        .message("metadata.name may not end with -headless, -media, -rtmp, -srt, -webrtc, -watch or -publish: Services are named so")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePoolSpec {
@@ -225,6 +229,10 @@ pub struct Capacity {
 /// Resources of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)")
+        .message("resources.requests may not be more than resources.limits").field_path(".requests")
+)]
 pub struct Resources {
     /// What is reserved; a limit without a request is its own request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -324,7 +332,11 @@ pub struct Placement {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
-        .message("storage.storageClassName cannot be changed: make a new pool instead").field_path(".storageClassName")
+        .message("storage.storageClassName cannot be changed: make a new pool instead").field_path(".storageClassName"),
+    validation = Rule::new("quantity(string(self.size)).isGreaterThan(quantity('0'))")
+        .message("storage.size must be more than 0").field_path(".size"),
+    validation = Rule::new("quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0")
+        .message("storage.size cannot be made smaller: volumes do not shrink").field_path(".size")
 )]
 pub struct Storage {
     /// Its size, such as `100Gi`.
@@ -442,8 +454,8 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    #[x_kube(validation = Rule::new("self.all(e, !e.name.startsWith('SLUICE_') && e.name != 'POD_IP')")
-        .message("podTemplate.env may not set SLUICE_ variables or POD_IP: use config"))]
+    #[x_kube(validation = Rule::new("self.all(e, !e.name.startsWith('SLUICE_') && !(e.name in ['POD_NAME', 'POD_IP', 'NODE_NAME']))")
+        .message("podTemplate.env may not set SLUICE_ variables, POD_NAME, POD_IP or NODE_NAME: use config"))]
     pub env: Vec<EnvVar>,
     /// Volumes, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
