@@ -109,6 +109,15 @@ class Cases:
                     del each["metadata"]["namespace"]
                     yield {"name": f"{each['metadata']['name']} of sample {sample}", "kind": each["kind"], "patch": each}
 
+    def work(self, conditions):
+        """Cases, each with the check that it is for."""
+        wrong = load("wrong")
+        work = [(case, self.refused) for case in wrong if case["refused_by"] != "condition"]
+        work += [(case, self.taken) for case in [*load("right"), *self.samples()]]
+        if conditions:
+            work += [(case, self.explained) for case in wrong if case["refused_by"] == "condition"]
+        return work
+
     def taken(self, case):
         status, said = self.answer(case)
         return None if status in (200, 201) else f"{status}: {said.get('message')}"
@@ -160,10 +169,7 @@ class Cases:
 def main(words):
     cases = Cases(Kubernetes())
     cases.prepare()
-    work = [(case, cases.refused) for case in load("wrong") if case["refused_by"] != "condition"]
-    work += [(case, cases.taken) for case in [*load("right"), *cases.samples()]]
-    if "--conditions" in words:
-        work += [(case, cases.explained) for case in load("wrong") if case["refused_by"] == "condition"]
+    work = cases.work("--conditions" in words)
     failed = 0
     try:
         for case, check in work:

@@ -6,10 +6,12 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import drains, exposure, gpu, heals, plays, release, rest, rights, sample, scaling
+from . import drains, exposure, gpu, heals, plays, release, rest, rights, sample, scaling, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
+    "manifests": specs.manifests,
+    "specs": specs.body,
     "plays": plays.body,
     "scaling": scaling.body,
     "drains": drains.body,
