@@ -2,6 +2,7 @@
 
 mod cluster;
 mod codec;
+mod control;
 mod relay;
 mod replica;
 mod rtmp;
@@ -120,6 +121,14 @@ pub const TARGETS: &[Target] = &[
         words: relay::WORDS,
     },
     Target { name: "cluster_datagram", run: cluster::datagram, words: &[b"SLMC\x01"], ..PLAIN },
+    Target {
+        name: "control_report",
+        run: control::report,
+        // A problem of one byte is a text of its own before they are cut, and JSON is written again.
+        memory: Budget { fixed: 64 * KIB, per_byte: 64 },
+        words: control::WORDS,
+        ..PLAIN
+    },
     Target {
         name: "cluster_mesh",
         run: cluster::mesh,

@@ -1,6 +1,7 @@
 //! config -> build -> run -> drain: the only place that sees all crates.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::apps::Apps;
 use crate::cluster::{self, Cluster, Fetching, Joining};
-use crate::config::{ClusterMode, Config, LiveConfig, Loaded, Role, StoreKind};
+use crate::config::{ClusterMode, Config, LiveConfig, Loaded, Role, SETTINGS, StoreKind};
 use crate::drain::Order;
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
@@ -32,6 +33,8 @@ use crate::{lifecycle, listen, logging, packaging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How often files with secrets are looked at.
+const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 /// How often a node that stops looks who is still here ...
 const LOOK_WAITING: Duration = Duration::from_millis(200);
 /// ... and says so.
@@ -79,6 +82,20 @@ async fn follow_log(config: Arc<LiveConfig>, set: logging::SetFilter) {
         if now != log {
             set(&now);
             log = now;
+        }
+    }
+}
+
+/// Takes another admin token when there is one in its file; what is none there changes nothing.
+async fn follow_token(file: PathBuf, token: AdminToken) {
+    let is_one = |text: &str| SETTINGS.iter().any(|s| s.key == "admin_token" && (s.accepts)(text));
+    loop {
+        tokio::time::sleep(LOOK_AT_SECRETS).await;
+        let read = tokio::fs::read_to_string(&file).await;
+        if let Some(text) = read.as_deref().map(str::trim).ok().filter(|text| is_one(text) && !token.is(text))
+        {
+            token.set(text);
+            tracing::info!(file = %file.display(), "the admin token is another one now");
         }
     }
 }
@@ -269,7 +286,9 @@ impl Node {
             admin_token.clone(),
         );
         let router = sluice_api::router(api.clone());
-        let dispatch = Dispatch::new(Hls(hls.clone()), router.clone(), config.http_request_timeout);
+        let of = streams.clone();
+        let dispatch = Dispatch::new(Hls(hls.clone()), router.clone(), config.http_request_timeout)
+            .with_lets_go(Box::new(move || of.open().is_err()));
         let http = Server::new(Limits::from(config), dispatch);
         let _ = status.http.set(http.clone());
         let join = joining.zip(fetching).map(|(joining, fetching)| Join {
@@ -300,6 +319,9 @@ impl Node {
         tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
         if let Some(identity) = &self.identity {
             tokio::spawn(identity.clone().follow());
+        }
+        if let Some(file) = self.config.secret_file("admin_token") {
+            tokio::spawn(follow_token(file.to_owned(), self.admin_token.clone()));
         }
         announce(config, self.new_token.as_deref());
         if self.new_token.is_some() {

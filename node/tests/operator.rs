@@ -147,6 +147,7 @@ fn the_operator_sees_what_changes_and_drains_the_node() {
     assert!(told.reason == "scaled in" && told.deadline_s.is_some_and(|left| (590..=600).contains(&left)));
     assert_eq!((told.waiting_publishers, told.waiting_viewers), (1, 1));
     assert_eq!((status(&pod.node.url("/readyz")), status(&pod.node.url("/acceptz"))), (200, 503));
+    assert!(get(&pod.node.url("/healthz")).head.contains("connection: close"), "viewers come back elsewhere");
     let mut late = publish(&pod.node.rtmp("/LiveApp/cam2"), &[]);
     assert!(!late.wait(MOMENT).expect("the publisher is sent away").success());
     pod.drain(Some(30));
@@ -155,8 +156,23 @@ fn the_operator_sees_what_changes_and_drains_the_node() {
     assert!(left <= 30, "a second order only shortens: {left}");
     pod.runtime.block_on(pod.client.undrain()).expect("it is taken back");
     assert!(pod.report().accepting && pod.report().draining.is_none());
+    assert!(!get(&pod.node.url("/healthz")).head.contains("connection: close"));
     let _cam3 = publish(&pod.node.rtmp("/LiveApp/cam3"), &[]);
     wait_for(MOMENT, "it to be let in", || pod.report().publishers == 2);
+}
+
+#[test]
+fn another_admin_token_in_its_file_is_taken() {
+    let pod = pod("stop_delay = \"0s\"\n", &[]);
+    let with = |token: &str| {
+        // Another host's name: from this machine alone it would not do.
+        let header = format!("Authorization: Bearer {token}");
+        http(&pod.node.url("/rest/v2/applications"), &["-H", "Host: media.example", "-H", &header]).status
+    };
+    assert_eq!((with("0123456789abcdef"), with("fedcba9876543210")), (200, 403));
+    std::fs::write(pod.dir.path().join("admin-token"), "fedcba9876543210\n").expect("a file");
+    wait_for(MOMENT, "the new one", || with("fedcba9876543210") == 200);
+    assert_eq!(with("0123456789abcdef"), 403);
 }
 
 #[test]

@@ -432,8 +432,18 @@ fn relay() -> io::Result<()> {
     let refused = wire::Message::Refused { refusal: wire::Refusal::NotFound, text: "it is not here".into() };
     put("relay_source", "refused", &said(vec![refused])?)?;
     put("cluster_datagram", "name", b"node-1.example.org")?;
-    let tick = br#"{"type":"tick","counter":5,"member":{"id":"n1","boot":7,"host":"h","ports":{"cluster":5000}}}"#;
-    put("cluster_mesh", "tick", &[&(tick.len() as u32).to_be_bytes()[..], tick].concat())
+    let tick =
+        br#"{"type":"tick","counter":5,"member":{"id":"n1","boot":7,"host":"h","ports":{"cluster":5000}}}"#;
+    put("cluster_mesh", "tick", &[&(tick.len() as u32).to_be_bytes()[..], tick].concat())?;
+    let report = sluice_control::Report {
+        node: "demo-origin-0".into(),
+        boot: 7,
+        draining: Some(sluice_control::Draining { deadline_s: Some(30), ..Default::default() }),
+        store: sluice_control::StoreState::Away { since_s: 4 },
+        problems: vec!["the database does not answer; what is live goes on".into()],
+        ..Default::default()
+    };
+    put("control_report", "draining", &serde_json::to_vec(&report)?)
 }
 
 fn said(messages: Vec<wire::Message>) -> io::Result<Vec<u8>> {

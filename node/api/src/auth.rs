@@ -9,7 +9,7 @@
 //! must not come from another site (`Origin`), and one from this machine must name this machine (`Host`).
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
@@ -27,9 +27,9 @@ use crate::state::ApiState;
 /// Under this name the store keeps the hash of a token that the node made itself.
 const TOKEN_KEY: &str = "admin_token_sha256";
 
-/// The admin token, kept as its SHA-256 only.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken([u8; 32]);
+/// The admin token, kept as its SHA-256 only. Copies are the same token: setting one sets all.
+#[derive(Clone)]
+pub struct AdminToken(Arc<RwLock<[u8; 32]>>);
 
 impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,7 +40,16 @@ impl std::fmt::Debug for AdminToken {
 impl AdminToken {
     /// From the configured token.
     pub fn new(token: &str) -> Self {
-        AdminToken(Sha256::digest(token.trim().as_bytes()).into())
+        AdminToken(Arc::new(RwLock::new(hash(token))))
+    }
+
+    /// From now on it is this one.
+    pub fn set(&self, token: &str) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = hash(token);
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The token that this node made at its first start. When none is kept yet a new one is made and given back to
@@ -50,7 +59,7 @@ impl AdminToken {
     /// What the store says.
     pub async fn load_or_make(store: &dyn Store) -> Result<(Self, Option<String>), StoreError> {
         if let Some(hash) = store.value(TOKEN_KEY).await?.as_deref().and_then(from_hex) {
-            return Ok((AdminToken(hash), None));
+            return Ok((AdminToken(Arc::new(RwLock::new(hash))), None));
         }
         let plain = to_hex(&rand::random::<[u8; 24]>());
         Ok((AdminToken::new(&plain), Some(plain)))
@@ -61,13 +70,17 @@ impl AdminToken {
     /// # Errors
     /// What the store says.
     pub async fn keep(&self, store: &dyn Store) -> Result<(), StoreError> {
-        store.set_value(TOKEN_KEY, &to_hex(&self.0)).await
+        store.set_value(TOKEN_KEY, &to_hex(&self.hash())).await
     }
 
     /// Whether `presented` is the token, in constant time.
     pub fn is(&self, presented: &str) -> bool {
-        !presented.is_empty() && bool::from(AdminToken::new(presented).0.ct_eq(&self.0))
+        !presented.is_empty() && bool::from(hash(presented).ct_eq(&self.hash()))
     }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.trim().as_bytes()).into()
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -227,7 +240,7 @@ mod tests {
     fn tokens() {
         let t = AdminToken::new("secret\n");
         assert!(t.is("secret") && !t.is("Secret") && !t.is(""));
-        assert_eq!(from_hex(&to_hex(&t.0)), Some(t.0));
+        assert_eq!(from_hex(&to_hex(&t.hash())), Some(t.hash()));
         assert_eq!(from_hex("zz"), None);
         assert!(!format!("{t:?}").contains("secret"));
     }

@@ -106,12 +106,9 @@ impl Client {
             None => (paths::REPORT.to_owned(), REQUEST),
         };
         let answer = self.ask(Method::GET, &path, Bytes::new(), within).await?;
-        let report: Report = self.read(&answer)?;
+        let report = Report::parse(&answer).map_err(|e| self.bad(e.to_string()))?;
         if report.node != self.0.node.as_str() {
-            return Err(self.bad(format!(
-                "it reports as node {:?}",
-                report.node.chars().take(QUOTED).collect::<String>()
-            )));
+            return Err(self.bad(format!("it reports as node {:?}", report.node)));
         }
         Ok(report)
     }

@@ -61,6 +61,39 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
+/// Characters of any other text in a report.
+const TEXT_CHARS: usize = 256;
+
+impl Report {
+    /// From its JSON. What a node says ends up in the status of pools and in front of people: texts are cut to their
+    /// bounds, without control characters, and numbers are numbers.
+    ///
+    /// # Errors
+    /// It is no report.
+    pub fn parse(json: &[u8]) -> Result<Report, serde_json::Error> {
+        let mut report: Report = serde_json::from_slice(json)?;
+        let texts = [Some(&mut report.node), Some(&mut report.version)].into_iter();
+        let maybe = [&mut report.group, &mut report.apps_hash, &mut report.settings_hash];
+        for text in texts.chain(maybe.into_iter().map(Option::as_mut)).flatten() {
+            cut(text, TEXT_CHARS);
+        }
+        if let Some(draining) = &mut report.draining {
+            cut(&mut draining.reason, PROBLEM_CHARS);
+        }
+        report.problems.truncate(MAX_PROBLEMS);
+        report.problems.iter_mut().for_each(|problem| cut(problem, PROBLEM_CHARS));
+        let cpu = &mut report.load.cpu_percent;
+        *cpu = if cpu.is_finite() { cpu.clamp(0.0, 100.0) } else { 0.0 };
+        Ok(report)
+    }
+}
+
+fn cut(text: &mut String, chars: usize) {
+    if text.chars().count() > chars || text.contains(char::is_control) {
+        *text = text.chars().filter(|c| !c.is_control()).take(chars).collect();
+    }
+}
+
 /// What a node does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -116,4 +149,54 @@ pub enum StoreState {
         /// For how long, seconds.
         since_s: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_told_is_as_if_there_were_nothing() {
+        let report =
+            Report::parse(br#"{"node":"n","role":"edge","later":[1],"store":{"state":"away","since_s":3}}"#);
+        let expected = Report {
+            node: "n".into(),
+            role: Role::Edge,
+            store: StoreState::Away { since_s: 3 },
+            ..Report::default()
+        };
+        assert_eq!(report.unwrap(), expected);
+        assert!(Report::parse(b"7").is_err());
+    }
+
+    #[test]
+    fn it_comes_out_as_it_went_in() {
+        let report = Report {
+            node: "demo-origin-0".into(),
+            revision: u64::MAX,
+            draining: Some(Draining { reason: "why".into(), deadline_s: Some(4), ..Draining::default() }),
+            capacity: Capacity { streams: Some(5), viewers: None },
+            load: Load { cpu_percent: 12.5, ..Load::default() },
+            problems: vec!["one".into()],
+            ..Report::default()
+        };
+        assert_eq!(Report::parse(&serde_json::to_vec(&report).unwrap()).unwrap(), report);
+    }
+
+    #[test]
+    fn a_node_that_says_too_much_is_cut_short() {
+        let long = "x\n".repeat(10_000);
+        let report = Report {
+            version: long.clone(),
+            group: Some(long.clone()),
+            draining: Some(Draining { reason: long.clone(), ..Draining::default() }),
+            problems: vec![long; 1000],
+            load: Load { cpu_percent: 1e9, ..Load::default() },
+            ..Report::default()
+        };
+        let report = Report::parse(&serde_json::to_vec(&report).unwrap()).unwrap();
+        assert_eq!((report.version.len(), report.problems.len()), (TEXT_CHARS, MAX_PROBLEMS));
+        assert_eq!(report.problems[0], "x".repeat(PROBLEM_CHARS));
+        assert_eq!((report.draining.unwrap().reason.len(), report.load.cpu_percent), (PROBLEM_CHARS, 100.0));
+    }
 }

@@ -33,8 +33,8 @@ sluice-node mode                         # alone or in a cluster? `mode cluster 
   the host has IPv6, `[::]:5080` alone is dual stack, `localhost:5080` is both loopback addresses, a list takes any of
   them.
 - Relative paths start at the working directory.
-- A change takes effect at the next start, except the contents of certificate files, which are read again when they
-  change. Settings marked *live* can be changed while the node runs by the operator of a Kubernetes cluster.
+- A change takes effect at the next start, except the contents of certificate files and of `admin_token_file`, which are
+  read again when they change. Settings marked *live* can be changed while the node runs by the operator of a Kubernetes cluster.
 - `sluice-node mode` changes what a node needs to be in a cluster, and keeps the rest of the file; see
   [From Ant Media Server](migrate.md).
 - HLS settings here are defaults: an app or a stream may have its own, set over REST.

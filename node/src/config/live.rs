@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -43,6 +44,12 @@ impl LiveConfig {
     pub fn new(started: Loaded) -> Arc<Self> {
         let now = watch::Sender::new(Arc::new(started.config.clone()));
         Arc::new(LiveConfig { started, now, changed: Mutex::default() })
+    }
+
+    /// The file that a secret was read from at the start.
+    #[must_use]
+    pub fn secret_file(&self, key: &str) -> Option<&Path> {
+        self.started.secret_file(key)
     }
 
     /// As it is at this moment.

@@ -25,6 +25,7 @@ pub use types::{
 };
 
 use std::fmt;
+use std::path::Path;
 
 use sources::Given;
 
@@ -70,6 +71,12 @@ impl Loaded {
     #[must_use]
     pub fn origin(&self, key: &str) -> &Origin {
         self.given(key).map_or(&Origin::Default, |given| &given.origin)
+    }
+
+    /// The file that a secret was read from.
+    #[must_use]
+    pub fn secret_file(&self, key: &str) -> Option<&Path> {
+        self.given(key).and_then(|given| given.file.as_deref())
     }
 
     /// The text of a setting, that of a secret as well; empty when it has none.

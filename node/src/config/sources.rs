@@ -44,6 +44,14 @@ impl fmt::Debug for Sources {
 pub(super) struct Given {
     pub(super) text: String,
     pub(super) origin: Origin,
+    /// The file that a secret was read from.
+    pub(super) file: Option<PathBuf>,
+}
+
+impl Given {
+    fn new(text: impl Into<String>, origin: Origin) -> Self {
+        Given { text: text.into(), origin, file: None }
+    }
 }
 
 /// One layer of precedence: what it gives, by key (`store`, `store_file`).
@@ -55,7 +63,7 @@ pub(super) fn merge(sources: &Sources) -> Result<(Vec<Given>, Vec<String>), Conf
     let mut warnings = Vec::new();
     let flags = sources.flags.iter().map(|(key, text)| {
         let origin = Origin::Flag(format!("--{}", key.replace('_', "-")));
-        (key.clone(), Given { text: text.clone(), origin })
+        (key.clone(), Given::new(text, origin))
     });
     let layers: [Layer; 3] = [
         flags.collect(),
@@ -91,7 +99,7 @@ fn pick(setting: &Setting, layers: &[Layer], errors: &mut Vec<ConfigError>) -> O
                 let path = PathBuf::from(&given.text);
                 let origin = given.origin.clone();
                 return match std::fs::read_to_string(&path) {
-                    Ok(text) => Some(Given { text: text.trim().to_owned(), origin }),
+                    Ok(text) => Some(Given { file: Some(path), ..Given::new(text.trim(), origin) }),
                     Err(source) => {
                         errors.push(ConfigError::SecretFile { origin, path, source });
                         None
@@ -101,7 +109,7 @@ fn pick(setting: &Setting, layers: &[Layer], errors: &mut Vec<ConfigError>) -> O
             (None, None) => {}
         }
     }
-    Some(Given { text: setting.default.to_owned(), origin: Origin::Default })
+    Some(Given::new(setting.default, Origin::Default))
 }
 
 fn check(setting: &Setting, given: &Given, errors: &mut Vec<ConfigError>) {
@@ -152,7 +160,7 @@ fn environment(
         let is_value = |text: &&str| !text.is_empty() && find(key).is_some_and(|(s, _)| (s.accepts)(text));
         if let Some(text) = text.filter(is_value) {
             let origin = Origin::Environment(variable.to_owned());
-            layer.insert(key.to_owned(), Given { text: text.to_owned(), origin });
+            layer.insert(key.to_owned(), Given::new(text, origin));
         }
     }
     for (name, value) in env {
@@ -166,7 +174,7 @@ fn environment(
         let origin = Origin::Environment(name.to_owned());
         match (find(&key), value.to_str()) {
             (Some(_), Some(text)) => {
-                layer.insert(key, Given { text: text.to_owned(), origin });
+                layer.insert(key, Given::new(text, origin));
             }
             (Some((setting, _)), None) => {
                 errors.push(value_error(setting, origin, "text that is not UTF-8".into()));
@@ -206,7 +214,7 @@ fn file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Layer, ConfigError
         let shape = if is_file_form { Shape::Text } else { (setting.shape)() };
         match as_text(value.get_ref(), shape) {
             Some(text) => {
-                layer.insert(key.to_owned(), Given { text, origin });
+                layer.insert(key.to_owned(), Given::new(text, origin));
             }
             None => {
                 let value = format!("a value of type {}", value.get_ref().type_str());

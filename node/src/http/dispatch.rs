@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
@@ -40,12 +40,23 @@ pub struct Dispatch<S> {
     streams: S,
     router: axum::Router,
     request_timeout: Duration,
+    lets_go: Option<LetsGo>,
 }
+
+/// Whether clients should come back over a connection of their own next time, which may lead elsewhere.
+pub type LetsGo = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl<S: Streams> Dispatch<S> {
     /// Requests to the router end with 503 after `request_timeout`.
     pub fn new(streams: S, router: axum::Router, request_timeout: Duration) -> Self {
-        Self { streams, router, request_timeout }
+        Self { streams, router, request_timeout, lets_go: None }
+    }
+
+    /// While `lets_go` says so, each answer is the last one of its HTTP/1.1 connection (`Connection: close`): behind a
+    /// balancer the next one goes to another node. HTTP/2 has no such word; its connections stay.
+    #[must_use]
+    pub fn with_lets_go(self, lets_go: LetsGo) -> Self {
+        Self { lets_go: Some(lets_go), ..self }
     }
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -75,13 +86,18 @@ impl<S: Streams> Dispatch<S> {
 
 impl<S: Streams> Handler for Dispatch<S> {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        if is_playback(request.uri().path()) {
+        let has_a_word = request.version() <= Version::HTTP_11;
+        let mut response = if is_playback(request.uri().path()) {
             let (head, _) = request.into_parts();
             self.streams.handle(&head, peer.addr).await.map(Body::Full)
         } else {
             // The slow path is much larger: boxed, it does not make every request's future so.
             Box::pin(self.route(request, peer)).await
+        };
+        if has_a_word && self.lets_go.as_ref().is_some_and(|lets_go| lets_go()) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response
     }
 }
 

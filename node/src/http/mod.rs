@@ -18,6 +18,6 @@ mod tests;
 pub mod tls;
 
 pub use body::Body;
-pub use dispatch::{Dispatch, Handler, Peer, Streams};
+pub use dispatch::{Dispatch, Handler, LetsGo, Peer, Streams};
 pub use registry::Traffic;
 pub use server::{Limits, Server};
