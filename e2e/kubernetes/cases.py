@@ -44,6 +44,7 @@ class Cases:
     def __init__(self, kubernetes: Kubernetes):
         self.kubernetes = kubernetes
         self.bases = load("bases")
+        self.brought = False
 
     def path(self, kind, name=""):
         return f"/apis/sluice.dev/v1alpha1/namespaces/{NAMESPACE}/{PLURALS[kind]}" + (f"/{name}" if name else "")
@@ -147,6 +148,7 @@ class Cases:
                 self.delete(each["kind"], each["metadata"]["name"])
 
     def prepare(self):
+        self.brought = self.kubernetes.request("GET", "/apis/sluice.dev/v1alpha1")[0] == 404
         self.kubernetes.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=kit", "-k", ROOT / "config" / "crd")
         self.kubernetes.kubectl("wait", "--for=condition=Established", "--timeout=30s", *[f"crd/{each}.sluice.dev" for each in PLURALS.values()])
         self.kubernetes.apply([
@@ -164,6 +166,9 @@ class Cases:
 
     def clear(self):
         self.kubernetes.kubectl("delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
+        # Helm takes no definitions that are not its own.
+        if self.brought:
+            self.kubernetes.kubectl("delete", "-k", ROOT / "config" / "crd", "--wait=false")
 
 
 def main(words):
