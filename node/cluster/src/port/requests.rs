@@ -25,6 +25,9 @@ pub(super) const PING: Duration = Duration::from_secs(2);
 /// ... and has this long to say so.
 pub(super) const PONG: Duration = Duration::from_secs(3);
 
+/// The operator has thousands of nodes, and looks after its connections itself.
+const OPERATOR_PING: Duration = Duration::from_secs(30);
+
 /// Who opens a connection has a request to make; one that makes none for this long is closed.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
@@ -54,9 +57,11 @@ impl Asker {
 
 pub(super) async fn serve(asker: Asker, addr: SocketAddr, stream: Incoming, handlers: &Handlers) {
     let limits = &handlers.limits;
-    let (router, body_limit, requests) = match &asker {
-        Asker::Node(_) => (handlers.requests.clone(), limits.body, limits.requests),
-        Asker::Operator(..) => (handlers.operator.clone(), limits.operator_body, limits.operator_requests),
+    let (router, body_limit, requests, ping) = match &asker {
+        Asker::Node(_) => (handlers.requests.clone(), limits.body, limits.requests, PING),
+        Asker::Operator(..) => {
+            (handlers.operator.clone(), limits.operator_body, limits.operator_requests, OPERATOR_PING)
+        }
     };
     let asker = Arc::new(asker);
     let asked = Arc::new(AtomicBool::new(false));
@@ -90,7 +95,7 @@ pub(super) async fn serve(asker: Asker, addr: SocketAddr, stream: Incoming, hand
         .timer(TokioTimer::new())
         .max_concurrent_streams(requests)
         .max_header_list_size(limits.headers)
-        .keep_alive_interval(PING)
+        .keep_alive_interval(ping)
         .keep_alive_timeout(PONG);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
