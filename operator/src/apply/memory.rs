@@ -1,0 +1,117 @@
+//! What was written, and what the API server made of it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use kube::api::ApiResource;
+use serde_json::Value;
+
+use super::compare::{self, Place};
+
+/// An object, or a part of it that is written for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    part: Part,
+    group: String,
+    kind: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Object,
+    Status,
+    Marks,
+}
+
+impl Key {
+    pub(super) fn of(resource: &ApiResource, namespace: &str, name: &str) -> Key {
+        Key::new(Part::Object, resource, namespace, name)
+    }
+
+    pub(super) fn of_status(resource: &ApiResource, namespace: &str, name: &str) -> Key {
+        Key::new(Part::Status, resource, namespace, name)
+    }
+
+    pub(super) fn of_marks(resource: &ApiResource, namespace: &str, name: &str) -> Key {
+        Key::new(Part::Marks, resource, namespace, name)
+    }
+
+    fn new(part: Part, resource: &ApiResource, namespace: &str, name: &str) -> Key {
+        let (group, kind) = (resource.group.clone(), resource.kind.clone());
+        Key { part, group, kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// What was written last to each object.
+#[derive(Default)]
+pub(super) struct Memory(Mutex<HashMap<Key, Written>>);
+
+struct Written {
+    /// Of what was wanted.
+    hash: String,
+    /// The resource version that it has since.
+    version: Option<u64>,
+    /// When that is not what was wanted: hash of what stands at its places.
+    instead: Option<String>,
+}
+
+impl Memory {
+    /// Where the object is not as it should be; `None` when it is.
+    pub(super) fn difference(&self, key: &Key, hash: &str, desired: &Value, live: &Value) -> Option<Place> {
+        let place = compare::difference(desired, live)?;
+        let memory = self.lock();
+        let Some(written) = memory.get(key).filter(|written| written.hash == hash) else {
+            return Some(place);
+        };
+        // The cache has not seen the write yet.
+        if written.version.zip(version(live)).is_some_and(|(written, cached)| cached < written) {
+            return None;
+        }
+        // Another spelling of the same.
+        let instead = written.instead.as_ref()?;
+        (compare::hash(&compare::projection(desired, live)) != *instead).then_some(place)
+    }
+
+    pub(super) fn wrote(&self, key: Key, hash: &str, desired: &Value, answer: &Value) {
+        let place = compare::difference(desired, answer);
+        if let Some(place) = &place {
+            tracing::debug!(?key, %place, "the API server spells it differently");
+        }
+        let instead = place.map(|_| compare::hash(&compare::projection(desired, answer)));
+        self.lock().insert(key, Written { hash: hash.to_owned(), version: version(answer), instead });
+    }
+
+    pub(super) fn wrote_version(&self, key: Key, hash: &str, version: Option<String>) {
+        let version = version.and_then(|version| version.parse().ok());
+        self.lock().insert(key, Written { hash: hash.to_owned(), version, instead: None });
+    }
+
+    /// Whether this very thing was written, and the cache (at this version) has not seen it yet.
+    pub(super) fn is_newer(&self, key: &Key, hash: &str, cached: Option<&str>) -> bool {
+        let cached: Option<u64> = cached.and_then(|cached| cached.parse().ok());
+        let memory = self.lock();
+        let written = memory.get(key).filter(|written| written.hash == hash);
+        written
+            .and_then(|written| written.version.zip(cached))
+            .is_some_and(|(written, cached)| cached < written)
+    }
+
+    pub(super) fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    pub(super) fn forget_name(&self, namespace: &str, name: &str) {
+        self.lock().retain(|key, _| key.namespace != namespace || key.name != name);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Written>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Versions of one kind can be compared as numbers (Kubernetes' own, since 1.35; in fact, always).
+fn version(object: &Value) -> Option<u64> {
+    object["metadata"]["resourceVersion"].as_str()?.parse().ok()
+}

@@ -1,0 +1,221 @@
+//! Which of several operators does the work: the one that holds a Lease.
+//!
+//! [`Election`] decides, and is told what was seen and when, by this machine's own monotonic clock: the times in the Lease are
+//! other machines' and only compared for change. [`Leader`] reads and writes the Lease.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::health::Beat;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+mod election;
+#[cfg(test)]
+mod tests;
+
+pub use election::{Election, Record, Step, Times};
+
+/// This operator is no longer the one that does the work, and must end at once: another one may have begun.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Lost {
+    /// The API server did not take a renewal for too long.
+    #[error(
+        "the lease {lease} could not be renewed for {silence:?} ({error}): another operator may take over, so this one ends"
+    )]
+    Silence {
+        /// Namespace and name of the lease.
+        lease: String,
+        /// For how long.
+        silence: Duration,
+        /// The last error.
+        error: String,
+    },
+    /// Somebody else has it.
+    #[error("the lease {lease} is held by {holder} now, so this operator ends")]
+    Taken {
+        /// Namespace and name of the lease.
+        lease: String,
+        /// Who has it.
+        holder: String,
+    },
+}
+
+/// One of those who want the lease.
+pub struct Leader {
+    api: Api<Lease>,
+    lease: String,
+    name: String,
+    election: Election,
+    /// The Lease as it was seen last.
+    seen: Option<Lease>,
+    error: String,
+    beat: Beat,
+    metrics: Metrics,
+}
+
+impl Leader {
+    /// One that does not hold it yet.
+    pub fn new(client: Client, settings: &Settings, beat: Beat, metrics: &Metrics) -> Leader {
+        let (namespace, name) = (&settings.pod_namespace, &settings.lease);
+        let times = Times {
+            duration: settings.lease_duration,
+            deadline: settings.renew_deadline,
+            retry: settings.retry_period,
+        };
+        Leader {
+            api: Api::namespaced(client, namespace),
+            lease: format!("{namespace}/{name}"),
+            name: name.clone(),
+            // A pod that is made anew under the same name is another.
+            election: Election::new(format!("{}_{:08x}", settings.pod_name, rand::random::<u32>()), times),
+            seen: None,
+            error: String::new(),
+            beat,
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Who this is in the lease.
+    pub fn identity(&self) -> &str {
+        self.election.identity()
+    }
+
+    /// Waits until it holds the lease.
+    pub async fn acquire(&mut self) {
+        tracing::info!(lease = %self.lease, identity = %self.identity(), "waiting for the lease");
+        while !self.election.holds(Instant::now()) {
+            self.round().await;
+        }
+        self.metrics.leader.set(1);
+        tracing::info!(lease = %self.lease, "holding the lease");
+    }
+
+    /// Keeps the lease, and ends once it is lost.
+    pub async fn keep(&mut self) -> Lost {
+        loop {
+            let now = Instant::now();
+            // Not only after an answer: a request that hangs must not outlast the deadline.
+            let left = self.election.left(now);
+            if left.is_zero() {
+                break;
+            }
+            if timeout(left, self.round()).await.is_err() {
+                self.error = "no answer".into();
+            }
+            if !self.election.holds(Instant::now()) {
+                break;
+            }
+        }
+        self.metrics.leader.set(0);
+        let lease = self.lease.clone();
+        match self.election.other_holder() {
+            Some(holder) => Lost::Taken { lease, holder: holder.to_owned() },
+            None => {
+                let silence = self.election.silence(Instant::now());
+                let error = if self.error.is_empty() { "no answer".into() } else { self.error.clone() };
+                Lost::Silence { lease, silence, error }
+            }
+        }
+    }
+
+    /// Gives the lease up, so that another operator need not wait. What the work has begun must have ended.
+    pub async fn release(mut self) {
+        self.metrics.leader.set(0);
+        let Some(seen) = self.seen.take().filter(|_| self.election.holds(Instant::now())) else { return };
+        let mut lease = seen;
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        let wait = self.election.times().retry;
+        match timeout(wait, self.api.replace(&self.name, &PostParams::default(), &lease)).await {
+            Ok(Ok(_)) => tracing::info!(lease = %self.lease, "gave the lease up"),
+            Ok(Err(error)) => tracing::info!(lease = %self.lease, %error, "could not give the lease up"),
+            Err(_) => tracing::info!(lease = %self.lease, "could not give the lease up: no answer"),
+        }
+    }
+
+    /// Looks, writes when it is time, and waits.
+    async fn round(&mut self) {
+        self.beat.touch();
+        let limit = self.election.times().deadline.mul_f64(0.3);
+        let step = match timeout(limit, self.look()).await {
+            Ok(Ok(record)) => self.election.seen(record, Instant::now()),
+            Ok(Err(error)) => self.failed(&error.to_string()),
+            Err(_) => self.failed("no answer"),
+        };
+        if step == Step::Write {
+            // Before the request: a write that was taken late may be old when its answer comes.
+            let asked = Instant::now();
+            match timeout(limit, self.write()).await {
+                Ok(Ok(true)) => self.election.wrote(asked),
+                // Somebody else was faster: the next look says who.
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => drop(self.failed(&error.to_string())),
+                Err(_) => drop(self.failed("no answer")),
+            }
+        }
+        let wait = self.election.pause(rand::random::<f64>());
+        self.beat.touch();
+        sleep(wait).await;
+    }
+
+    fn failed(&mut self, error: &str) -> Step {
+        tracing::warn!(lease = %self.lease, error, "cannot read or write the lease");
+        error.clone_into(&mut self.error);
+        Step::Wait
+    }
+
+    async fn look(&mut self) -> Result<Option<Record>, kube::Error> {
+        self.seen = self.api.get_opt(&self.name).await?;
+        Ok(self.seen.as_ref().map(record))
+    }
+
+    /// Whether it was taken.
+    async fn write(&self) -> Result<bool, kube::Error> {
+        let now = MicroTime(Timestamp::now());
+        let identity = self.identity();
+        let times = self.election.times();
+        let mut lease = self.seen.clone().unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() },
+            spec: None,
+        });
+        let is_new = self.seen.is_none();
+        let spec: &mut LeaseSpec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(identity) {
+            spec.lease_transitions =
+                Some(spec.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_new)));
+            spec.acquire_time = Some(now.clone());
+        }
+        spec.holder_identity = Some(identity.to_owned());
+        spec.lease_duration_seconds = i32::try_from(times.duration.as_secs().max(1)).ok();
+        spec.renew_time = Some(now);
+        let params = PostParams::default();
+        // With the resource version that was seen: whoever writes first wins.
+        let written = match is_new {
+            true => self.api.create(&params, &lease).await,
+            false => self.api.replace(&self.name, &params, &lease).await,
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    Record {
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        duration: spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
+    }
+}
