@@ -6,7 +6,7 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import drains, exposure, gpu, heals, plays, release, rest, rights, sample, scaling, specs
+from . import drains, exposure, gpu, heals, orphans, plays, release, rest, rights, sample, scaling, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
@@ -18,6 +18,7 @@ ALL = {
     "exposure": exposure.body,
     "gpu": gpu.body,
     "heals": heals.body,
+    "orphans": orphans.body,
     "key": heals.memory_lost,
     "rest": rest.body,
     "release": release.body,
