@@ -2,7 +2,7 @@
 # The real Kubernetes on this machine (root): kubernetes.sh up|down|status|node2|kwok N|gpu N|crds NAME|images|demo|kubectl ...
 # `make cluster` is `demo`: all of it, with the operator and a sample cluster. e2e/kubernetes says what it is made of.
 case ${1:-help} in
-  up | node2 | kwok | gpu | images | demo) "$(dirname "$0")/setup.sh" kubernetes ;;
+  up | node2 | kwok | gpu | images | demo | scale) "$(dirname "$0")/setup.sh" kubernetes ;;
 esac
 . "$(dirname "$0")/lib.sh"
 

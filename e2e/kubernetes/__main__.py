@@ -10,6 +10,7 @@
     images         builds the images of node and operator, and hands them to the nodes
     demo           database, operator (Helm) and the sample cluster; what changed is rolled out
     check [NAME]   tries the operator out on the sample cluster; without a name, all of it (checks/runner.py)
+    scale          500 clusters with 2,000 simulated pods: what the operator takes (--clusters, --edges, --rest)
     forward ...    until Ctrl-C, ports of this machine lead to Services: PORT=NAMESPACE/SERVICE:PORT (none: the sample cluster's)
     kubectl ...    kubectl, in the cluster's network
     helm ...       Helm, in the cluster's network
@@ -20,7 +21,7 @@ import argparse
 import os
 import sys
 
-from . import build, demo, forward, images, simulated
+from . import build, demo, forward, images, scale, simulated
 from .checks import runner
 from .cluster import Kubernetes
 from .paths import BIN, KUBECONFIG
@@ -48,6 +49,10 @@ def main(words):
         commands.add_parser(name)
     commands.add_parser("kwok").add_argument("count", type=int)
     commands.add_parser("gpu").add_argument("count", type=int, nargs="?", default=1)
+    many = commands.add_parser("scale")
+    many.add_argument("--clusters", type=int, default=500)
+    many.add_argument("--edges", type=int, default=3)
+    many.add_argument("--rest", type=int, default=60)
     commands.add_parser("check").add_argument("names", nargs="*")
     commands.add_parser("forward").add_argument("ways", nargs="*")
     commands.add_parser("crds").add_argument("names", nargs="+", choices=sorted(build.DEFINITIONS))
@@ -85,6 +90,9 @@ def main(words):
                 os.environ["SLUICE_INSIDE"] = "1"
                 replace([sys.executable, "-m", "kubernetes", *words])
             return runner.main(given.names)
+        case "scale":
+            images.compile_programs((*images.PROGRAMS, "sluice-stub"))
+            return 0 if scale.run(kubernetes, given.clusters, given.edges, given.rest) else 1
         case "forward":
             forward.run(kubernetes, given.ways or forward.SAMPLE)
         case "demo":

@@ -57,18 +57,25 @@ def reap(pid):
 class Daemon:
     """A process that goes on when its starter ends. Its id and birth are kept in a file, so any later program finds it."""
 
-    def __init__(self, name, command, env=None):
+    def __init__(self, name, command, env=None, group=False):
+        """With `group`, signals go to what it started, too: for a shell with a pipe."""
         self.name = name
+        self.group = group
         self.command = [str(word) for word in command]
         self.env = env or {}
         self.log = LOGS / f"{name}.log"
         self.record = STATE / "daemons" / name
 
+    def _kept(self):
+        try:
+            return json.loads(self.record.read_text())
+        except (OSError, ValueError):
+            return None
+
     def pid(self):
         """The id of the running process, or None."""
-        try:
-            kept = json.loads(self.record.read_text())
-        except (OSError, ValueError):
+        kept = self._kept()
+        if kept is None:
             return None
         reap(kept["pid"])
         return kept["pid"] if born(kept["pid"]) == kept["born"] else None
@@ -89,14 +96,15 @@ class Daemon:
         # It goes on after this program, which must not complain about that when it ends.
         child.returncode = 0
         temporary = self.record.with_suffix(".new")
-        temporary.write_text(json.dumps({"pid": child.pid, "born": born(child.pid)}))
+        temporary.write_text(json.dumps({"pid": child.pid, "born": born(child.pid), "group": self.group}))
         temporary.rename(self.record)
         return self
 
     def tell(self, number):
         pid = self.pid()
         if pid is not None:
-            os.kill(pid, number)
+            send = os.killpg if self._kept()["group"] else os.kill
+            send(pid, number)
         return pid
 
     def kill(self):
