@@ -1,2 +1,5 @@
-//! The operator.
-fn main() {}
+//! The operator; see the library.
+
+fn main() -> std::process::ExitCode {
+    sluice_operator::cli::main()
+}

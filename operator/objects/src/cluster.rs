@@ -182,7 +182,8 @@ impl Cluster {
         self.certificate.as_ref()
     }
 
-    pub(crate) fn owner(&self) -> &OwnerReference {
+    /// The reference by which its objects are its own.
+    pub fn owner(&self) -> &OwnerReference {
         &self.owner
     }
 
@@ -202,7 +203,8 @@ impl Cluster {
         &self.monitoring
     }
 
-    pub(crate) fn apps(&self) -> &[App] {
+    /// The apps of its spec.
+    pub fn apps(&self) -> &[App] {
         &self.apps
     }
 }

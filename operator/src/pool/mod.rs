@@ -1,6 +1,11 @@
 //! The controllers of OriginPool and EdgePool.
 
 pub mod explain;
+pub mod exposed;
+pub mod news;
 pub mod observe;
+pub mod overlay;
 pub mod plan;
+pub mod reconcile;
 pub mod status;
+pub mod steps;

@@ -1,0 +1,6 @@
+//! The controller of MediaCluster.
+
+pub mod apps;
+pub mod reconcile;
+pub mod secrets;
+pub mod status;

@@ -1,0 +1,151 @@
+//! What both controllers have at hand.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sluice_identity::OperatorAuthority;
+use sluice_objects::{Cluster, Site};
+use tokio::sync::watch;
+
+use crate::apply::{Applier, ApplyError};
+use crate::cluster::secrets::Memory;
+use crate::discovery::Served;
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::nodes::{Credentials, Nodes};
+use crate::owned::{ClusterRef, Stores, Triggers};
+use crate::pool::overlay::Overlay;
+use crate::pool::status::Problem;
+use crate::queue::Failure;
+use crate::settings::Settings;
+
+/// Counts are written into a status at most so often.
+pub const COUNTS: Duration = Duration::from_secs(5);
+
+/// Everything that a controller works with.
+pub struct Context {
+    /// The only writer.
+    pub applier: Applier,
+    /// What is in Kubernetes.
+    pub stores: Stores,
+    /// Whose turn it is.
+    pub triggers: Triggers,
+    /// Says things to people.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The nodes, and what they say.
+    pub nodes: Nodes,
+    /// How the operator was started.
+    pub settings: Settings,
+    /// Which optional kinds there are.
+    pub served: watch::Receiver<Arc<Served>>,
+    /// By which nodes know the operator.
+    pub authority: OperatorAuthority,
+    /// Generated Secrets that were seen.
+    pub secrets: Memory,
+    /// Pods as our own writes left them.
+    pub overlay: Overlay,
+    /// Clusters as their controller left them, for the pools.
+    pub prepared: Shelf<ClusterRef, Prepared>,
+    /// When counts were written last, by uid.
+    pub counted: Shelf<String, Instant>,
+}
+
+impl Context {
+    /// Where the operator is.
+    pub fn site(&self) -> Site {
+        Site {
+            operator_namespace: self.settings.pod_namespace.clone(),
+            operator_ca_pem: self.authority.certificate_pem().to_owned(),
+            cluster_domain: self.settings.cluster_domain.clone(),
+        }
+    }
+
+    /// Whether a status is to be written now: `None` when it is, else after which time. A status that differs in counts alone is
+    /// written at most every [`COUNTS`].
+    pub fn hold_counts(&self, uid: &str, only_counts: bool) -> Option<Duration> {
+        if !only_counts {
+            return None;
+        }
+        let since = self.counted.get(&uid.to_owned())?.elapsed();
+        COUNTS.checked_sub(since).filter(|left| !left.is_zero())
+    }
+}
+
+/// A cluster as its pools see it.
+#[derive(Clone)]
+pub enum Prepared {
+    /// Its pods can be made.
+    Ready(Arc<Ready>),
+    /// They cannot, and why. What runs goes on.
+    Not(Problem),
+}
+
+/// What a pool needs of its cluster.
+pub struct Ready {
+    /// The cluster, checked.
+    pub cluster: Cluster,
+    /// What its nodes are known by.
+    pub credentials: Credentials,
+    /// SHA-256 of what those were made from.
+    pub trust: String,
+    /// No pods may be made yet, and why: those that run are kept and heard.
+    pub hold: Option<Problem>,
+}
+
+/// A few things by key, for all tasks.
+pub struct Shelf<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Shelf(Mutex::default())
+    }
+}
+
+impl<K: Eq + std::hash::Hash, V: Clone> Shelf<K, V> {
+    /// What is there.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.with(|all| all.get(key).cloned())
+    }
+
+    /// Puts it there.
+    pub fn put(&self, key: K, value: V) {
+        self.with(|all| drop(all.insert(key, value)));
+    }
+
+    /// Takes it away.
+    pub fn remove(&self, key: &K) {
+        self.with(|all| drop(all.remove(key)));
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<K, V>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why an object was not brought to its spec.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not take something.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The API server did not answer a question.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// What was asked.
+        what: &'static str,
+        /// What it said.
+        source: kube::Error,
+    },
+}
+
+impl Failure for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Error::Apply(error) => error.reason(),
+            Error::Read { .. } => "read",
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! One round of a pool: read, validate, plan, build, apply, report.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use sluice_crds::names;
+use sluice_crds::pool::{PoolKind, PoolStatus, Role};
+use sluice_objects::{Pool, PoolObjects, TEMPLATE};
+
+use super::observe::observe;
+use super::plan::{Plan, Wish, plan};
+use super::status::{Facts, Problem, View, status, without_counts};
+use super::{exposed, steps};
+use crate::apply::{ApplyError, Kind};
+use crate::context::{Context, Error, Prepared, Ready};
+use crate::nodes::{Seen as Heard, Target};
+use crate::owned::{ClusterRef, PoolRef};
+use crate::queue::Next;
+
+/// What a node said is believed for so long.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Brings a pool to its spec.
+///
+/// # Errors
+/// The API server could not be asked or refused; what is wrong with the spec is in the status instead.
+pub async fn reconcile(context: Arc<Context>, key: PoolRef) -> Result<Next, Error> {
+    match key.role {
+        Role::Origin => run(&context, &key, context.stores.origins.get(&key.namespace, &key.name)).await,
+        Role::Edge => run(&context, &key, context.stores.edges.get(&key.namespace, &key.name)).await,
+    }
+}
+
+/// A pool's spec made into what can be planned and built from.
+struct Valid {
+    ready: Arc<Ready>,
+    pool: Pool,
+    wish: Wish,
+    generation: i64,
+    spec: String,
+}
+
+async fn run<K: PoolKind + Kind>(
+    context: &Context,
+    key: &PoolRef,
+    resource: Option<Arc<K>>,
+) -> Result<Next, Error> {
+    let Some(resource) = resource else {
+        context.nodes.retain(key, &HashSet::default());
+        return Ok(Next::Change);
+    };
+    if resource.meta().deletion_timestamp.is_some() {
+        return Ok(Next::Change);
+    }
+    let uid = resource.uid().unwrap_or_default();
+    let cached = context.stores.pods.controlled_by(&key.namespace, &uid);
+    let pods = context.overlay.over(&uid, cached);
+
+    // Validate.
+    let cluster = ClusterRef::new(&key.namespace, &resource.pool().cluster_ref.name);
+    let paused =
+        context.stores.clusters.get(&key.namespace, &cluster.name).is_some_and(|cluster| cluster.spec.paused);
+    let mut problems = Vec::new();
+    let valid = match validate(context, &*resource, &cluster) {
+        Ok(valid) => Some(valid),
+        Err(found) => {
+            problems = found;
+            None
+        }
+    };
+    if let Some(valid) = &valid {
+        track(context, key, &valid.ready, &pods);
+    }
+
+    // Plan.
+    let now = Timestamp::now();
+    let heard: Vec<Option<Heard>> =
+        pods.iter().map(|pod| pod.uid().and_then(|uid| context.nodes.get(&uid))).collect();
+    let mut views: Vec<View<'_>> =
+        pods.iter().zip(&heard).filter_map(|(pod, heard)| view(&key.name, pod, heard.as_ref())).collect();
+    views.sort_by_key(|view| view.seen.slot);
+    let mut next: Option<Duration> = None;
+    let mut exposure = None;
+    let mut failed = None;
+    if let Some(valid) = &valid
+        && !paused
+    {
+        let seen: Vec<_> = views.iter().map(|view| view.seen.clone()).collect();
+        let mut plan = plan(&valid.wish, &seen, now);
+        if let Some(hold) = &valid.ready.hold {
+            let before = plan.steps.len();
+            plan.steps.retain(|step| !matches!(step, super::plan::Step::Create { .. }));
+            if plan.steps.len() != before {
+                problems.push(hold.clone());
+            }
+        }
+        // Build and apply.
+        let done = apply(context, key, &*resource, valid, &views, &plan, now).await;
+        match done {
+            Ok(waits) => exposure = waits,
+            Err(Error::Apply(error)) => match explained(&error) {
+                Some(problem) => {
+                    problems.push(problem);
+                    failed = Some(Error::Apply(error));
+                }
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error),
+        }
+        next = plan.again;
+    }
+    // A report that goes stale is news.
+    if heard.iter().flatten().any(|heard| heard.at.elapsed() < FRESH && heard.failure.is_some()) {
+        next = Some(next.map_or(FRESH, |next| next.min(FRESH)));
+    }
+
+    // Report.
+    let facts = Facts {
+        generation: resource.meta().generation,
+        wish: valid.as_ref().map(|valid| &valid.wish),
+        version: valid.as_ref().map(|valid| valid.pool.version()),
+        selector: selector::<K>(resource.pool().cluster_ref.name.as_str(), &key.name),
+        pods: views,
+        problems,
+        exposure,
+        paused,
+        template: valid.as_ref().map(|valid| (valid.generation, valid.spec.clone())),
+    };
+    let told = report(context, &*resource, &uid, &facts, now).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let next = [next, told].into_iter().flatten().min();
+    Ok(next.map_or(Next::Change, Next::After))
+}
+
+fn validate<K: PoolKind>(
+    context: &Context,
+    resource: &K,
+    cluster: &ClusterRef,
+) -> Result<Valid, Vec<Problem>> {
+    let waiting = |reason, message| vec![Problem { reason, message, stuck: false }];
+    if context.stores.clusters.get(&cluster.namespace, &cluster.name).is_none() {
+        return Err(waiting(
+            "ClusterMissing",
+            format!(
+                "spec.clusterRef.name: there is no MediaCluster {} in namespace {}: make it",
+                cluster.name, cluster.namespace
+            ),
+        ));
+    }
+    let ready = match context.prepared.get(cluster) {
+        Some(Prepared::Ready(ready)) => ready,
+        Some(Prepared::Not(problem)) => {
+            let message = format!("MediaCluster {}: {}", cluster.name, problem.message);
+            return Err(vec![Problem { reason: "ClusterNotReady", message, stuck: problem.stuck }]);
+        }
+        None => {
+            return Err(waiting(
+                "ClusterNotReady",
+                format!("MediaCluster {} is being prepared", cluster.name),
+            ));
+        }
+    };
+    let pool = Pool::new(resource, &ready.cluster).map_err(|invalid| {
+        let invalid = invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        vec![Problem { reason: "InvalidSpec", message: invalid, stuck: true }]
+    })?;
+    let stopped = context
+        .stores
+        .clusters
+        .get(&cluster.namespace, &cluster.name)
+        .is_some_and(|cluster| cluster.spec.stopped);
+    let (generation, spec) = template(&pool, resource.status());
+    let wish = Wish {
+        replicas: pool.replicas(),
+        revision: sluice_objects::revision(&pool, generation),
+        max_surge: u32::try_from(pool.rollout().max_surge).unwrap_or_default(),
+        max_unavailable: u32::try_from(pool.rollout().max_unavailable).unwrap_or_default(),
+        rollout_paused: pool.rollout().paused,
+        deadline: pool.drain_deadline(),
+        policy: pool.drain_policy(),
+        stopped,
+    };
+    Ok(Valid { ready, pool, wish, generation, spec })
+}
+
+/// The generation of the pod template: the pinned one as long as the spec is what it was pinned for. So an operator that builds pods
+/// in a newer way replaces none by itself; the next change of the spec, which replaces them anyway, takes the newer way.
+fn template(pool: &Pool, status: Option<&PoolStatus>) -> (i64, String) {
+    let spec = sluice_objects::revision(pool, 0);
+    let pinned = status
+        .filter(|status| status.template_spec.as_deref() == Some(&spec))
+        .and_then(|status| status.template_generation);
+    (pinned.filter(|pinned| (1..=TEMPLATE).contains(pinned)).unwrap_or(TEMPLATE), spec)
+}
+
+fn track(context: &Context, key: &PoolRef, ready: &Ready, pods: &[Arc<Pod>]) {
+    let mut uids = HashSet::new();
+    for pod in pods {
+        let (Some(uid), Some(ip)) =
+            (pod.metadata.uid.as_deref(), pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()))
+        else {
+            continue;
+        };
+        uids.insert(uid);
+        let addr = if ip.contains(':') {
+            format!("[{ip}]:{}", names::port::CLUSTER)
+        } else {
+            format!("{ip}:{}", names::port::CLUSTER)
+        };
+        let target = Target {
+            uid: uid.to_owned(),
+            name: pod.name_any(),
+            addr,
+            credentials: ready.credentials.clone(),
+            pool: key.clone(),
+        };
+        if let Err(error) = context.nodes.track(target) {
+            tracing::error!(pool = %key, pod = %pod.name_any(), %error, "the node cannot be asked how it is");
+        }
+    }
+    context.nodes.retain(key, &uids);
+}
+
+fn view<'a>(pool: &str, pod: &'a Arc<Pod>, heard: Option<&'a Heard>) -> Option<View<'a>> {
+    let report = heard.and_then(|heard| heard.report.as_deref());
+    let fresh = report.filter(|_| heard.is_some_and(|heard| heard.at.elapsed() < FRESH));
+    Some(View {
+        pod,
+        seen: observe(pool, pod, fresh)?,
+        report,
+        failure: heard.and_then(|heard| heard.failure.as_ref()).map(|failure| failure.sentence.clone()),
+    })
+}
+
+/// Everything the pool owns, workloads last; then what is told to the nodes; then what is no longer wanted goes.
+async fn apply<K: PoolKind + Kind>(
+    context: &Context,
+    key: &PoolRef,
+    resource: &K,
+    valid: &Valid,
+    views: &[View<'_>],
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<Option<Result<String, String>>, Error> {
+    let (applier, stores) = (&context.applier, &context.stores);
+    let uid = resource.uid().unwrap_or_default();
+    let manager = names::MANAGER_POOL;
+    steps::adopt(context, resource, &valid.ready.cluster).await?;
+
+    let mut pods: Vec<String> = views.iter().map(|view| view.seen.name.clone()).collect();
+    pods.extend(plan.steps.iter().filter_map(|step| match step {
+        super::plan::Step::Create { slot } => Some(names::pod(&key.name, *slot)),
+        _ => None,
+    }));
+    let PoolObjects { new_sessions, headless, media, exposures, config, budget } =
+        sluice_objects::pool_objects(&valid.pool, &pods);
+    applier.apply(manager, &config, &stores.config_maps).await?;
+    let mut services = HashSet::new();
+    for service in [new_sessions, headless, media].into_iter().chain(exposures) {
+        applier.apply(manager, &service, &stores.services).await?;
+        services.insert(service.name_any());
+    }
+    applier.apply(manager, &budget, &stores.budgets).await?;
+
+    steps::carry_out(context, key, &valid.pool, valid.generation, views, plan, now).await?;
+    steps::settings(context, &valid.pool, views).await;
+
+    applier.delete_orphans(&stores.services, &key.namespace, &uid, &services, |_| true).await?;
+    let keep = HashSet::from([config.name_any()]);
+    applier.delete_orphans(&stores.config_maps, &key.namespace, &uid, &keep, |_| true).await?;
+    let keep = HashSet::from([budget.name_any()]);
+    applier.delete_orphans(&stores.budgets, &key.namespace, &uid, &keep, |_| true).await?;
+    // Volumes that are deleted with their pods: those whose pod is neither there nor wanted.
+    let keep: HashSet<String> = pods
+        .iter()
+        .filter_map(|pod| names::slot(&key.name, pod))
+        .filter_map(|slot| sluice_objects::claim(&valid.pool, slot))
+        .map(|claim| claim.name_any())
+        .collect();
+    applier.delete_orphans(&stores.claims, &key.namespace, &uid, &keep, |_| true).await?;
+
+    let there = stores.services.controlled_by(&key.namespace, &uid);
+    Ok(exposed::exposed(resource.pool(), &valid.pool, &there))
+}
+
+/// A refusal that a person has to do something about, as a problem; `None` for what goes away by itself.
+pub(crate) fn explained(error: &ApplyError) -> Option<Problem> {
+    match error {
+        ApplyError::NotOurs { .. } => {
+            Some(Problem { reason: "NameTaken", message: error.to_string(), stuck: true })
+        }
+        ApplyError::Api { .. } if error.is_namespace_ending() => None,
+        ApplyError::Api { .. } => {
+            let forbidden = error.reason() == "forbidden";
+            let reason = if forbidden { "Forbidden" } else { "Refused" };
+            (forbidden || error.refusal().is_some()).then(|| Problem {
+                reason,
+                message: error.to_string(),
+                stuck: true,
+            })
+        }
+        ApplyError::Timeout { .. } | ApplyError::Write { .. } => None,
+    }
+}
+
+/// Selects the pods of the pool that are not draining; no other pool's selector is the same.
+fn selector<K: PoolKind>(cluster: &str, pool: &str) -> String {
+    format!(
+        "{}={cluster},{}={pool},{}={},{}=active",
+        names::CLUSTER,
+        names::POOL,
+        names::ROLE,
+        K::ROLE.as_str(),
+        names::STATE
+    )
+}
+
+/// Writes the status when it is another. Gives when to look again, when counts wait.
+async fn report<K: PoolKind + Kind>(
+    context: &Context,
+    resource: &K,
+    uid: &str,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Result<Option<Duration>, Error> {
+    let before = resource.status();
+    let after = status(facts, before, now);
+    if before == Some(&after) {
+        return Ok(None);
+    }
+    let only_counts = before.is_some_and(|before| without_counts(before) == without_counts(&after));
+    if let Some(wait) = context.hold_counts(uid, only_counts) {
+        return Ok(Some(wait));
+    }
+    for note in super::news::news(before, &after) {
+        context.events.about(resource, note);
+    }
+    if context.applier.apply_status(resource, before, &after).await?.wrote() {
+        context.counted.put(uid.to_owned(), std::time::Instant::now());
+    }
+    Ok(None)
+}
