@@ -1,9 +1,10 @@
 //! What both controllers have at hand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
 use sluice_identity::OperatorAuthority;
 use sluice_objects::{Cluster, Site};
 use tokio::sync::watch;
@@ -63,6 +64,16 @@ impl Context {
         }
     }
 
+    /// Forgets what belongs to clusters and pools that are no more.
+    pub fn forget_gone(&self) {
+        let Stores { clusters, origins, edges, .. } = &self.stores;
+        let mut there: HashSet<String> = clusters.all().iter().filter_map(|cluster| cluster.uid()).collect();
+        self.secrets.retain(|uid| there.contains(uid));
+        there.extend(origins.all().iter().filter_map(|pool| pool.uid()));
+        there.extend(edges.all().iter().filter_map(|pool| pool.uid()));
+        self.counted.retain(|uid| there.contains(uid));
+    }
+
     /// Whether a status is to be written now: `None` when it is, else after which time. A status that differs in counts alone is
     /// written at most every [`COUNTS`].
     pub fn hold_counts(&self, uid: &str, only_counts: bool) -> Option<Duration> {
@@ -118,6 +129,11 @@ impl<K: Eq + std::hash::Hash, V: Clone> Shelf<K, V> {
     /// Takes it away.
     pub fn remove(&self, key: &K) {
         self.with(|all| drop(all.remove(key)));
+    }
+
+    /// Keeps what fits.
+    pub fn retain(&self, fits: impl Fn(&K) -> bool) {
+        self.with(|all| all.retain(|key, _| fits(key)));
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut HashMap<K, V>) -> T) -> T {

@@ -50,6 +50,7 @@ struct PoolSeen {
 pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, Error> {
     let Some(resource) = context.stores.clusters.get(&key.namespace, &key.name) else {
         context.prepared.remove(&key);
+        context.forget_gone();
         return Ok(Next::Change);
     };
     if resource.meta().deletion_timestamp.is_some() {
@@ -78,16 +79,13 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
     }
 
     // Build and apply.
-    let mut exposure = None;
+    let (mut exposure, mut missing) = (None, Vec::new());
     let mut endpoints = before.map(|before| before.endpoints.clone()).unwrap_or_default();
     let mut failed = None;
     if let Some(cluster) = &cluster {
         if !spec.paused {
             match apply(&context, &resource, cluster, &pools).await {
-                Ok(missing) => {
-                    let (waits, found) = exposed(&context, &resource, cluster, &pools, &missing);
-                    (exposure, endpoints) = (waits, found);
-                }
+                Ok(kinds) => missing = kinds,
                 Err(Error::Apply(error)) => match crate::pool::reconcile::explained(&error) {
                     Some(problem) => {
                         problems.push(problem);
@@ -98,6 +96,7 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
                 Err(error) => return Err(error),
             }
         }
+        (exposure, endpoints) = exposed(&context, &resource, cluster, &pools, &missing);
         // Pools may go on when all that their pods mount is there.
         prepare(&context, &key, cluster, &trust, failed.is_some());
     } else {

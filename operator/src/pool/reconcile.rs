@@ -51,6 +51,7 @@ async fn run<K: PoolKind + Kind>(
 ) -> Result<Next, Error> {
     let Some(resource) = resource else {
         context.nodes.retain(key, &HashSet::default());
+        context.forget_gone();
         return Ok(Next::Change);
     };
     if resource.meta().deletion_timestamp.is_some() {
@@ -84,7 +85,6 @@ async fn run<K: PoolKind + Kind>(
         pods.iter().zip(&heard).filter_map(|(pod, heard)| view(&key.name, pod, heard.as_ref())).collect();
     views.sort_by_key(|view| view.seen.slot);
     let mut next: Option<Duration> = None;
-    let mut exposure = None;
     let mut failed = None;
     if let Some(valid) = &valid
         && !paused
@@ -101,7 +101,7 @@ async fn run<K: PoolKind + Kind>(
         // Build and apply.
         let done = apply(context, key, &*resource, valid, &views, &plan, now).await;
         match done {
-            Ok(waits) => exposure = waits,
+            Ok(()) => {}
             Err(Error::Apply(error)) => match explained(&error) {
                 Some(problem) => {
                     problems.push(problem);
@@ -119,6 +119,13 @@ async fn run<K: PoolKind + Kind>(
     }
 
     // Report.
+    let exposure = valid.as_ref().and_then(|valid| {
+        exposed::exposed(
+            resource.pool(),
+            &valid.pool,
+            &context.stores.services.controlled_by(&key.namespace, &uid),
+        )
+    });
     let facts = Facts {
         generation: resource.meta().generation,
         wish: valid.as_ref().map(|valid| &valid.wish),
@@ -247,7 +254,7 @@ async fn apply<K: PoolKind + Kind>(
     views: &[View<'_>],
     plan: &Plan,
     now: Timestamp,
-) -> Result<Option<Result<String, String>>, Error> {
+) -> Result<(), Error> {
     let (applier, stores) = (&context.applier, &context.stores);
     let uid = resource.uid().unwrap_or_default();
     let manager = names::MANAGER_POOL;
@@ -284,9 +291,7 @@ async fn apply<K: PoolKind + Kind>(
         .map(|claim| claim.name_any())
         .collect();
     applier.delete_orphans(&stores.claims, &key.namespace, &uid, &keep, |_| true).await?;
-
-    let there = stores.services.controlled_by(&key.namespace, &uid);
-    Ok(exposed::exposed(resource.pool(), &valid.pool, &there))
+    Ok(())
 }
 
 /// A refusal that a person has to do something about, as a problem; `None` for what goes away by itself.
