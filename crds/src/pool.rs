@@ -186,8 +186,8 @@ pub struct PoolSpec {
     /// replaces the pods one after the other, unless it can be applied live.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::settings")]
-    #[x_kube(validation = Rule::new("self.all(k, !(k in ['data_dir', 'node_id', 'advertise_host', 'advertise_interface', 'pod_ip', 'role', 'cluster_mode', 'cluster_key', 'cluster_key_file', 'cluster_cert', 'cluster_cert_key', 'cluster_ca', 'operator_ca', 'cluster_addr', 'http_addr', 'https_addr', 'rtmp_addr', 'rtmps_addr', 'srt_addr', 'rtc_addr', 'store', 'store_file', 'store_prefix', 'store_user', 'store_password', 'store_password_file', 'tls_cert', 'tls_key', 'admin_token', 'admin_token_file', 'shutdown_timeout', 'max_streams', 'max_viewers']))")
-        .message("config may not set what the operator sets itself: identity, role, addresses, store, keys, tokens and certificates come from other fields, max_streams and max_viewers from capacity, shutdown_timeout from drain.deadline"))]
+    #[x_kube(validation = Rule::new("self.all(k, !(k in ['data_dir', 'node_id', 'advertise_host', 'advertise_interface', 'pod_ip', 'role', 'cluster_mode', 'cluster_key', 'cluster_key_file', 'cluster_cert', 'cluster_cert_key', 'cluster_ca', 'operator_ca', 'cluster_addr', 'http_addr', 'https_addr', 'rtmp_addr', 'rtmps_addr', 'srt_addr', 'rtc_addr', 'store', 'store_file', 'store_prefix', 'store_user', 'store_password', 'store_password_file', 'tls_cert', 'tls_key', 'admin_token', 'admin_token_file', 'shutdown_timeout', 'drain_deadline', 'max_streams', 'max_viewers', 'node_group', 'static_members', 'multicast_group', 'multicast_interface', 'config']))")
+        .message("config may not set what the operator sets itself: identity, role, addresses, members, store, keys, tokens and certificates come from other fields, max_streams and max_viewers from capacity, node_group from group, drain_deadline and shutdown_timeout from drain.deadline"))]
     pub config: StringMap,
     /// How a pod is emptied before it goes.
     #[serde(default)]

@@ -1,7 +1,7 @@
 """Whether the chart, config/ and what they say about the operator agree with each other.
 
     PYTHONPATH=e2e python3 -m kubernetes.manifests            says what does not, exit 1
-    PYTHONPATH=e2e python3 -m kubernetes.manifests --write    writes config/rbac, config/manager and the chart's table of values
+    PYTHONPATH=e2e python3 -m kubernetes.manifests --write    writes config/rbac, config/manager, and tables: the chart's values, the rights
 
 The chart is the source: config/ is what it renders with its defaults, without Helm's labels. Needs Helm and kubectl, no cluster.
 """
@@ -21,7 +21,7 @@ NOTE = "# Written by `PYTHONPATH=e2e python3 -m kubernetes.manifests --write` fr
 SAMPLES = ("laptop", "production", "gpu")
 # Labels and annotations that only an object of Helm's has.
 HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by", "helm.sh/resource-policy")
-TABLE = ("<!-- values -->\n", "<!-- /values -->\n")
+SECURITY = ROOT / "docs" / "kubernetes-security.md"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -120,11 +120,26 @@ def table():
     return "\n".join(lines) + "\n"
 
 
-def readme():
-    text = (CHART / "README.md").read_text()
-    head, _, rest = text.partition(TABLE[0])
-    _, _, tail = rest.partition(TABLE[1])
-    return head + TABLE[0] + "\n" + table() + "\n" + TABLE[1] + tail
+def rights():
+    lines = ["| In | Resources | Verbs |", "|---|---|---|"]
+    for file, where in (("watched.yaml", "namespaces that it looks after"), ("own.yaml", "its own namespace")):
+        for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
+            resources = ", ".join(f"`{each}`" for each in rule["resources"])
+            group = f" ({rule['apiGroups'][0]})" if rule["apiGroups"] != [""] else ""
+            named = " named `" + "`, `".join(rule["resourceNames"]) + "`" if "resourceNames" in rule else ""
+            lines.append(f"| {where} | {resources}{group}{named} | {', '.join(rule['verbs'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def pages():
+    """Pages with a table between two comments as they should be: path -> text."""
+    found = {}
+    for path, name, content in ((CHART / "README.md", "values", table()), (SECURITY, "rights", rights())):
+        parts = re.match(rf"(?s)(.*<!-- {name}[^\n]*-->\n).*(<!-- /{name} -->\n.*)", path.read_text())
+        if not parts:
+            raise Failed(f"{path} has no place for the table {name}")
+        found[path] = parts[1] + "\n" + content + "\n" + parts[2]
+    return found
 
 
 # --- checks: each gives the sentences that say what is wrong
@@ -134,8 +149,7 @@ def generated_files_are_current():
     wrong = [f"config/{place} is not current" for place, text in files().items()
              if not (CONFIG / place).exists() or (CONFIG / place).read_text() != text]
     wrong += [f"charts/sluice/values.yaml: {name} has no comment" for name, _, said in values((CHART / "values.yaml").read_text()) if not said]
-    if (CHART / "README.md").read_text() != readme():
-        wrong.append("charts/sluice/README.md: the table of values is not current")
+    wrong += [f"{path.relative_to(ROOT)}: its table is not current" for path, text in pages().items() if path.read_text() != text]
     return wrong and [*wrong, "generated ones are written by: PYTHONPATH=e2e python3 -m kubernetes.manifests --write"]
 
 
@@ -219,6 +233,8 @@ def metrics_exist():
     asked = set()
     for file in (CHART / "dashboards" / "sluice.json", CHART / "templates" / "prometheusrule.yaml"):
         asked |= set(re.findall(r"\bsluice_[a-z_]+", file.read_text()))
+    # What Prometheus makes of the pods' labels sluice.dev/….
+    asked = {name for name in asked if not name.startswith("sluice_dev_")}
     if len(asked) < 20 or len(exist) < 30:
         return [f"only {len(asked)} metrics asked for and {len(exist)} found: this check does not see what it should"]
     return [f"no node or operator has {name}" for name in sorted(asked - exist)]
@@ -256,7 +272,8 @@ def main(words):
         for place, text in files().items():
             (CONFIG / place).parent.mkdir(exist_ok=True)
             (CONFIG / place).write_text(text)
-        (CHART / "README.md").write_text(readme())
+        for path, text in pages().items():
+            path.write_text(text)
         return 0
     failed = 0
     for check in CHECKS:
