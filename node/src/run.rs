@@ -399,7 +399,7 @@ impl Node {
         let mut told = Instant::now();
         loop {
             let (owned, viewers) = self.streams.sessions();
-            let sessions = owned.saturating_add(usize::try_from(viewers).unwrap_or(usize::MAX));
+            let sessions = self.config.get().drain_waits_for.of(owned, viewers);
             if drains.borrow().is_over(Instant::now(), sessions) {
                 return;
             }

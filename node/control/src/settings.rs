@@ -5,8 +5,15 @@ use serde_json::{Map, Value};
 
 /// The keys of the settings that take effect without a restart, in the order of the alphabet. All others need one. The
 /// node declares it for each setting (`node/src/config/settings.rs`); a test there holds this list to that.
-pub const LIVE_SETTINGS: &[&str] =
-    &["drain_deadline", "log", "max_streams", "max_viewers", "shutdown_timeout", "stop_delay"];
+pub const LIVE_SETTINGS: &[&str] = &[
+    "drain_deadline",
+    "drain_waits_for",
+    "log",
+    "max_streams",
+    "max_viewers",
+    "shutdown_timeout",
+    "stop_delay",
+];
 
 /// Values for settings that are live. It is the whole of them: a live setting that is not in it goes back to what the
 /// node was started with.

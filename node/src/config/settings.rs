@@ -14,7 +14,7 @@ use super::rules::{
     Address, AppNames, Choice, Count, FilePath, Host, Ip, LogFilter, Maybe, Networks, NodeName, Rule,
     SecretText, Shape, Size, Span, Truth,
 };
-use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind, WithoutStore};
+use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind, WaitsFor, WithoutStore};
 
 /// A setting, without its value.
 pub struct Setting {
@@ -266,6 +266,9 @@ settings! {
         /// How long a stop (SIGTERM) waits for publishers and viewers to leave by themselves. Nobody new is let in
         /// meanwhile, and the node stays ready. With `0s` it does not wait.
         drain_deadline: Duration = "0s", Span(0, 7 * 24 * HOUR), live;
+        /// For whom a stop waits: for `all`, or for `publishers` alone, whose streams are more than one viewer's.
+        drain_waits_for: WaitsFor = "all",
+            Choice(&[("all", WaitsFor::All), ("publishers", WaitsFor::Publishers)]), live;
         /// For how long a node that was told to stop still lets sessions in, until the balancers in front of it know.
         /// Without a time it is 5 s in a pod (where `pod_ip` is known), else 0.
         stop_delay: Option<Duration> = "", Maybe(Span(0, 10 * MINUTE)), live;

@@ -154,6 +154,26 @@ pub enum WithoutStore {
     Refuse,
 }
 
+/// For whom a node that stops waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Publishers and viewers.
+    All,
+    /// Publishers; viewers go on elsewhere.
+    Publishers,
+}
+
+impl WaitsFor {
+    /// How many of those who are here that is: streams that are published here, and viewers.
+    #[must_use]
+    pub fn of(self, streams: usize, viewers: u64) -> usize {
+        match self {
+            Self::All => streams.saturating_add(usize::try_from(viewers).unwrap_or(usize::MAX)),
+            Self::Publishers => streams,
+        }
+    }
+}
+
 /// How a node shows the others that it belongs to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterIdentity {
@@ -221,6 +241,12 @@ mod tests {
         assert!(!listen(&["10.0.0.1:5080"]).overlaps(&listen(&["127.0.0.1:5080"])));
         assert!(!listen(&["0.0.0.0:0"]).overlaps(&listen(&["0.0.0.0:0"])));
         assert!(!Listen::default().overlaps(&listen(&["127.0.0.1:5080"])));
+    }
+
+    #[test]
+    fn a_stop_waits_for_whom_it_is_told() {
+        assert_eq!((WaitsFor::All.of(1, 2), WaitsFor::Publishers.of(1, 2)), (3, 1));
+        assert_eq!((WaitsFor::All.of(0, u64::MAX), WaitsFor::Publishers.of(0, 5)), (usize::MAX, 0));
     }
 
     #[test]

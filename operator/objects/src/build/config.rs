@@ -30,7 +30,7 @@ const LIVE_DEFAULTS: [(&str, &str); 4] =
     [("log", "info"), ("max_streams", "2000"), ("max_viewers", ""), ("stop_delay", "")];
 
 /// Settings that specs may not set, because the operator does or because they make no sense in a pod.
-const OURS: [&str; 39] = [
+const OURS: [&str; 40] = [
     "admin_token",
     "admin_token_file",
     "advertise_host",
@@ -44,6 +44,7 @@ const OURS: [&str; 39] = [
     "cluster_mode",
     "data_dir",
     "drain_deadline",
+    "drain_waits_for",
     "http_addr",
     "https_addr",
     "max_streams",
@@ -102,6 +103,11 @@ fn settings(pool: &Pool) -> BTreeMap<String, String> {
         DrainPolicy::Immediate => 0,
     };
     set("drain_deadline", format!("{wait}s"));
+    let for_whom = match pool.drain_policy() {
+        DrainPolicy::Wait => "all",
+        DrainPolicy::WaitForPublishers | DrainPolicy::Immediate => "publishers",
+    };
+    set("drain_waits_for", for_whom.into());
     set("shutdown_timeout", SHUTDOWN.into());
     if let Some(streams) = pool.spec().capacity.streams {
         set("max_streams", streams.to_string());
