@@ -86,14 +86,18 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "m", "0s", "-5m", "5 m", "5m5m", "5s5m", "1.5h", "99999999999999999999h", "101d", "5µs"] {
+        for text in
+            ["", "5", "m", "0s", "-5m", "5 m", "5m5m", "5s5m", "1.5h", "99999999999999999999h", "101d", "5µs"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn deadlines_are_within_the_pools_limits() {
-        for (text, one_unit) in [("30m", "30m"), ("1h30m", "90m"), ("3600s", "1h"), ("61s", "61s"), ("2d", "48h")] {
+        for (text, one_unit) in
+            [("30m", "30m"), ("1h30m", "90m"), ("3600s", "1h"), ("61s", "61s"), ("2d", "48h")]
+        {
             assert_eq!(Deadline::parse(text), Ok(Deadline(one_unit.into())));
         }
         for text in ["9s", "49h", "10500ms", "soon"] {

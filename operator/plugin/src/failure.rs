@@ -1,7 +1,5 @@
 //! What can go wrong, in sentences that say what was attempted and what to do; and the exit codes.
 
-use std::error::Error as _;
-
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -9,7 +7,9 @@ pub(crate) enum Failure {
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
     /// The API server cannot be reached.
-    #[error("no connection to the Kubernetes API at {url}: {reason}. Is that cluster up, and is it the right --context?")]
+    #[error(
+        "no connection to the Kubernetes API at {url}: {reason}. Is that cluster up, and is it the right --context?"
+    )]
     Connection { url: String, reason: String },
     /// The API server does not know who is asking.
     #[error("the Kubernetes API at {url} does not accept your credentials ({reason}): log in again")]
@@ -83,12 +83,7 @@ impl Asked {
 
     /// About one object.
     pub(crate) fn one(verb: &'static str, resource: impl Into<String>, namespace: &str, name: &str) -> Asked {
-        Asked {
-            verb,
-            resource: resource.into(),
-            name: Some(name.into()),
-            namespace: Some(namespace.into()),
-        }
+        Asked { verb, resource: resource.into(), name: Some(name.into()), namespace: Some(namespace.into()) }
     }
 }
 
@@ -204,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_fails_says_why() {
-        let io = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
+        let io =
+            std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
         let asked = Asked::all("list", "pods", None);
         let failure = of_request(&asked, "https://10.0.0.1:6443", &kube::Error::Service(Box::new(io)));
         assert_eq!(failure.code(), 5);

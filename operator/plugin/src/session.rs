@@ -108,7 +108,8 @@ impl Session {
 async fn config(file: Option<&Path>, context: Option<String>) -> Result<Config, Failure> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     if let Some(file) = file {
-        let kubeconfig = Kubeconfig::read_from(file).map_err(|error| Failure::Kubeconfig(error.to_string()))?;
+        let kubeconfig =
+            Kubeconfig::read_from(file).map_err(|error| Failure::Kubeconfig(error.to_string()))?;
         return Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(|error| Failure::Kubeconfig(error.to_string()));
@@ -116,7 +117,8 @@ async fn config(file: Option<&Path>, context: Option<String>) -> Result<Config, 
     match Config::from_kubeconfig(&options).await {
         Ok(config) => Ok(config),
         Err(error) if options.context.is_none() && std::env::var_os("KUBECONFIG").is_none() => {
-            Config::incluster().map_err(|_| Failure::Kubeconfig(format!("{error}; name one with --kubeconfig")))
+            Config::incluster()
+                .map_err(|_| Failure::Kubeconfig(format!("{error}; name one with --kubeconfig")))
         }
         Err(error) => Err(Failure::Kubeconfig(error.to_string())),
     }

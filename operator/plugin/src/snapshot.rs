@@ -36,7 +36,8 @@ impl Snapshot {
     /// Reads clusters, pools and pods of the session's namespace. Without the right to read pods it is told in the notes.
     pub(crate) async fn read(session: &Session) -> Result<Snapshot, Failure> {
         let namespace = session.namespace.as_deref();
-        let (clusters, origins, edges) = (session.api(namespace), session.api(namespace), session.api(namespace));
+        let (clusters, origins, edges) =
+            (session.api(namespace), session.api(namespace), session.api(namespace));
         let pods: Api<Pod> = session.api(namespace);
         let selector = pods_selector();
         let (clusters, origins, edges, pods) = tokio::join!(
@@ -45,13 +46,8 @@ impl Snapshot {
             session.list::<EdgePool>(&edges, "edgepools.sluice.dev", namespace, ""),
             session.list::<Pod>(&pods, "pods", namespace, &selector),
         );
-        let mut snapshot = Snapshot {
-            clusters: clusters?,
-            origins: origins?,
-            edges: edges?,
-            pods: None,
-            notes: Vec::new(),
-        };
+        let mut snapshot =
+            Snapshot { clusters: clusters?, origins: origins?, edges: edges?, pods: None, notes: Vec::new() };
         match pods {
             Ok(pods) => snapshot.pods = Some(pods),
             Err(failure) if failure.is_partial() => snapshot.notes.push(failure.to_string()),
@@ -79,7 +75,8 @@ impl Snapshot {
 
 /// The sentence for a cluster that is not there, or for none at all.
 pub(crate) fn no_cluster(cluster: Option<&str>, namespace: Option<&str>, there: &[String]) -> Failure {
-    let place = namespace.map_or_else(|| "any namespace".into(), |namespace| format!("namespace {namespace}"));
+    let place =
+        namespace.map_or_else(|| "any namespace".into(), |namespace| format!("namespace {namespace}"));
     let elsewhere = if namespace.is_some() { ": choose another with -n, or all with -A" } else { "" };
     let known: Vec<&str> = there.iter().take(10).map(String::as_str).collect();
     Failure::NotFound(match cluster {
@@ -153,7 +150,8 @@ pub(crate) async fn pods(session: &Session, target: &Target) -> Result<Vec<Pod>,
 /// Why there are no pods: the cluster or pool may not be there, or have none.
 async fn nothing(session: &Session, target: &Target) -> Failure {
     let namespace = session.namespace.as_deref();
-    let place = namespace.map_or_else(|| "any namespace".into(), |namespace| format!("namespace {namespace}"));
+    let place =
+        namespace.map_or_else(|| "any namespace".into(), |namespace| format!("namespace {namespace}"));
     if let Some(pool) = &target.pool {
         return Failure::NotFound(format!("there are no pods of a pool {pool} in {place}"));
     }
@@ -163,10 +161,12 @@ async fn nothing(session: &Session, target: &Target) -> Failure {
         Ok(clusters) => {
             let names: Vec<String> = clusters.iter().map(ResourceExt::name_any).collect();
             match &target.cluster {
-                Some(cluster) if names.contains(cluster) => {
-                    Failure::NotFound(format!("MediaCluster {cluster} has no pods: see kubectl sluice status {cluster}"))
+                Some(cluster) if names.contains(cluster) => Failure::NotFound(format!(
+                    "MediaCluster {cluster} has no pods: see kubectl sluice status {cluster}"
+                )),
+                None if !names.is_empty() => {
+                    Failure::NotFound(format!("the MediaClusters in {place} have no pods"))
                 }
-                None if !names.is_empty() => Failure::NotFound(format!("the MediaClusters in {place} have no pods")),
                 cluster => no_cluster(cluster.as_deref(), namespace, &names),
             }
         }
@@ -175,7 +175,9 @@ async fn nothing(session: &Session, target: &Target) -> Failure {
 
 /// The sentence for a pod of somebody else.
 pub(crate) fn not_ours(namespace: &str, pod: &str) -> Failure {
-    Failure::Refused(format!("pod {pod} in namespace {namespace} is not one of Sluice's: it belongs to no pool"))
+    Failure::Refused(format!(
+        "pod {pod} in namespace {namespace} is not one of Sluice's: it belongs to no pool"
+    ))
 }
 
 /// How the operator is, by its Lease.
@@ -242,9 +244,13 @@ impl Operator {
             Operator::Down { seconds } => Some(format!(
                 "The operator is not running{}: streams go on, but nothing is repaired, and counts and messages of clusters and pools \
                  are old.",
-                seconds.map(|seconds| format!(" (its Lease is {} old)", crate::duration::short(seconds))).unwrap_or_default()
+                seconds
+                    .map(|seconds| format!(" (its Lease is {} old)", crate::duration::short(seconds)))
+                    .unwrap_or_default()
             )),
-            Operator::Unknown { reason } => Some(format!("Whether the operator runs is not known: {reason}.")),
+            Operator::Unknown { reason } => {
+                Some(format!("Whether the operator runs is not known: {reason}."))
+            }
         }
     }
 }
@@ -290,7 +296,10 @@ mod tests {
         let text = no_cluster(Some("dmeo"), Some("media"), &["demo".into()]).to_string();
         assert_eq!(text, "there is no MediaCluster dmeo in namespace media; there is demo");
         let text = no_cluster(None, Some("default"), &[]).to_string();
-        assert_eq!(text, "there is no MediaCluster in namespace default: choose another with -n, or all with -A");
+        assert_eq!(
+            text,
+            "there is no MediaCluster in namespace default: choose another with -n, or all with -A"
+        );
         assert_eq!(no_cluster(None, None, &[]).to_string(), "there is no MediaCluster in any namespace");
     }
 

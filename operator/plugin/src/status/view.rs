@@ -108,7 +108,8 @@ pub(crate) fn view(snapshot: &Snapshot, operator: Operator, now: Timestamp) -> V
     clusters.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let mut stray_pools = Vec::new();
     for pool in pools {
-        let home = clusters.iter_mut().find(|one| one.namespace == pool.namespace && one.name == pool.cluster);
+        let home =
+            clusters.iter_mut().find(|one| one.namespace == pool.namespace && one.name == pool.cluster);
         match home {
             Some(cluster) => cluster.pools.push(pool),
             None => stray_pools.push(pool),
@@ -160,7 +161,9 @@ fn phase(phase: Option<&str>, meta: &ObjectMeta) -> String {
 fn unseen(observed: Option<i64>, meta: &ObjectMeta) -> Option<String> {
     match (observed, meta.generation) {
         (None, _) => Some("the operator has not looked at it".into()),
-        (Some(seen), Some(now)) if seen < now => Some("the operator has not looked at its last change".into()),
+        (Some(seen), Some(now)) if seen < now => {
+            Some("the operator has not looked at its last change".into())
+        }
         _ => None,
     }
 }
@@ -245,10 +248,12 @@ fn pod_view(pod: &Pod, pool: &PoolStatus, operator: &Operator, now: Timestamp) -
     let mut message = own_message;
     if let Some(told) = told {
         // What only the operator knows; the rest the pod tells itself, and sooner.
-        if told.state == "Unreachable" && state == "Ready" && !matches!(operator, Operator::Down { .. }) {
+        let fresh = !matches!(operator, Operator::Down { .. });
+        if fresh && told.state == "Unreachable" && state == "Ready" {
             state = "Unreachable";
         }
-        if message.is_none() && (told.state == state || state == "Draining") {
+        let knows_more = message.is_none() || (fresh && state == "Draining" && told.message.is_some());
+        if knows_more && told.state == state {
             message = told.message.clone();
         }
     }
