@@ -214,3 +214,37 @@ fn each_case_is_one_of_its_own() {
     };
     assert!(by(By::Schema) >= 20 && by(By::Condition) >= 5, "the table has lost cases");
 }
+
+/// Every sentence of a rule, wherever it stands in the schema.
+fn messages(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten()
+            {
+                found.extend(rule.get("message").and_then(Value::as_str).map(str::to_owned));
+            }
+            fields.values().for_each(|field| messages(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| messages(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    let mut rules = BTreeSet::new();
+    for crd in crds() {
+        messages(&serde_json::to_value(&crd).expect("a definition is JSON"), &mut rules);
+    }
+    assert!(rules.len() >= 35, "only {} rules: the walk does not see them", rules.len());
+    let cases = wrong();
+    let without: Vec<&String> = rules
+        .iter()
+        .filter(|rule| {
+            !cases.iter().any(|case| {
+                case.refusal.as_ref().is_some_and(|r| r.refused_by == By::Cel && rule.contains(&r.says))
+            })
+        })
+        .collect();
+    assert!(without.is_empty(), "no wrong spec for {without:#?}");
+}
