@@ -91,7 +91,7 @@ def main(words):
                 replace([sys.executable, "-m", "kubernetes", *words])
             return runner.main(given.names)
         case "scale":
-            images.compile_programs((*images.PROGRAMS, "sluice-stub"))
+            images.compile_programs()
             return 0 if scale.run(kubernetes, given.clusters, given.edges, given.rest) else 1
         case "forward":
             forward.run(kubernetes, given.ways or forward.SAMPLE)

@@ -113,11 +113,10 @@ def profile():
     return os.environ.get("SLUICE_PROFILE") or "release"
 
 
-def compile_programs(programs=PROGRAMS):
-    """Compiles ours with cargo, profile SLUICE_PROFILE."""
-    words = ["cargo", "build", "--quiet", "--locked", "--profile", profile()]
-    for program in programs:
-        words += ["-p", program]
+def compile_programs():
+    """Compiles ours with cargo, profile SLUICE_PROFILE. The whole workspace, as `make test` does: for single packages cargo would
+    choose other features of what they share, and compile that again."""
+    words = ["cargo", "build", "--quiet", "--locked", "--workspace", "--bins", "--profile", profile()]
     done = subprocess.run(words, cwd=ROOT, check=False)
     if done.returncode != 0:
         raise Failed(f"{' '.join(words)}: exit {done.returncode}")
