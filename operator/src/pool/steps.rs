@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use sluice_crds::names;
 use sluice_crds::pool::PoolKind;
-use sluice_crds::{GROUP, VERSION};
+use sluice_crds::{GROUP, MediaCluster, VERSION};
 use sluice_objects::{Cluster, Pool};
 
 use super::plan::{Drain, Plan, Step, Why};
@@ -28,7 +28,16 @@ pub async fn adopt<K: PoolKind + Kind>(context: &Context, pool: &K, cluster: &Cl
         return Ok(());
     }
     let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
-    let api: kube::Api<K> = kube::Api::namespaced(context.applier.client().clone(), &namespace);
+    let client = context.applier.client();
+    // Deleted and made anew under the same name, the cluster that is known here may be the one before: with an owner that is gone
+    // Kubernetes would delete the pool. The new one comes as a change.
+    let clusters: kube::Api<MediaCluster> = kube::Api::namespaced(client.clone(), &namespace);
+    let live = clusters.get_metadata_opt(&owner.name).await;
+    let live = live.map_err(|source| Error::Read { what: "the MediaCluster that a pool belongs to", source })?;
+    if live.is_none_or(|live| live.metadata.uid.as_ref() != Some(&owner.uid)) {
+        return Ok(());
+    }
+    let api: kube::Api<K> = kube::Api::namespaced(client.clone(), &namespace);
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": K::KIND,
