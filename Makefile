@@ -71,8 +71,9 @@ image: ## Build the images of node and operator with buildah, from images/Contai
 	@scripts/setup.sh build
 	@scripts/kubernetes.sh images
 
-docs: ## Write docs/configuration.md from the settings; build the book when mdbook is there
+docs: ## Write the pages and definitions that are made from code; build the book when mdbook is there
 	SLUICE_WRITE_DOCS=1 cargo test --quiet --profile ci -p sluice-node --lib the_page_is_up_to_date
+	SLUICE_WRITE_CRDS=1 cargo test --quiet --profile ci -p sluice-crds --test generated
 	@if command -v mdbook >/dev/null; then mdbook build docs; else echo "the book is docs/*.md; mdbook (cargo install mdbook) makes HTML of it"; fi
 
 audit: ## Look up known vulnerabilities of dependencies (needs github.com)

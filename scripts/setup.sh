@@ -56,7 +56,7 @@ setup_test() {
 
 # Kubernetes itself is built by e2e/kubernetes, with Go.
 setup_kubernetes() {
-  packages build-essential ca-certificates curl python3 openssl iproute2 util-linux etcd-server containerd runc \
+  packages build-essential ca-certificates curl python3 python3-yaml openssl iproute2 util-linux etcd-server containerd runc \
     containernetworking-plugins iptables conntrack nftables ethtool socat buildah debootstrap
   [ -x "$CACHE/cluster/bin/kubelet" ] || command -v go >/dev/null || die "Go 1.26 is needed to build Kubernetes: go.dev/doc/install"
 }
