@@ -349,9 +349,9 @@ fn config(problems: &mut Problems, given: &StringMap) {
         problems.unless(value.len() <= 4096, &field, "has at most 4096 characters");
         problems.unless(!value.contains('\0'), &field, "may not contain a zero character");
     }
-    let late = given.get("stop_delay").and_then(|text| check::duration(text));
+    let late = given.get("stop_delay").and_then(|text| check::seconds(text));
     problems.unless(
-        late.is_none_or(|late| late <= config::STOP_DELAY),
+        late.is_none_or(|late| late <= config::STOP_DELAY.as_secs_f64()),
         "spec.config[stop_delay]",
         "is at most 15s: a pod is killed half a minute after its drain deadline",
     );

@@ -86,6 +86,21 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     count.checked_mul(factor).map(Duration::from_secs)
 }
 
+/// How many seconds a time is, as settings of a node spell it: `1.5s`, `200ms`, `5m`, `30`; none when it is not one.
+pub(crate) fn seconds(text: &str) -> Option<f64> {
+    let digits = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    number.is_finite().then_some(number * factor)
+}
+
 /// How much a quantity (`500m`, `4Gi`) is; none when it is not one.
 pub(crate) fn quantity(text: &str) -> Option<f64> {
     let digits = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
@@ -170,6 +185,9 @@ mod tests {
         for bad in ["", "s", "0s", "01s", "5", "5d", "-5s", "5 s", "99999999999999999999h", "ä", "5ä"] {
             assert_eq!(duration(bad), None, "{bad}");
         }
+        assert_eq!(seconds("200ms"), Some(0.2));
+        assert_eq!((seconds("1.5 s"), seconds("30"), seconds("2min")), (Some(1.5), Some(30.0), Some(120.0)));
+        assert_eq!((seconds("soon"), seconds(""), seconds("1d")), (None, None, None));
         assert_eq!(quantity("500m"), Some(0.5));
         assert_eq!(quantity("4Gi"), Some(4_294_967_296.0));
         assert_eq!(quantity("1e3"), Some(1000.0));

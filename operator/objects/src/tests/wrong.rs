@@ -86,6 +86,7 @@ fn of_a_pool() {
         (json!({ "config": { "log": "x".repeat(4097) } }), "spec.config[log]"),
         (json!({ "config": { "log": "a\u{0}b" } }), "spec.config[log]"),
         (json!({ "config": { "stop_delay": "10m" } }), "spec.config[stop_delay]"),
+        (json!({ "config": { "stop_delay": "15001ms" } }), "spec.config[stop_delay]"),
         (json!({ "drain": { "deadline": "5s" } }), "spec.drain.deadline"),
         (json!({ "drain": { "deadline": "49h" } }), "spec.drain.deadline"),
         (json!({ "drain": { "deadline": "soon" } }), "spec.drain.deadline"),
