@@ -234,7 +234,8 @@ mod tests {
                 let body = request.into_body().collect().await.expect("a body").to_bytes();
                 let mut kept = kept.lock().expect("no panic");
                 let refused = |code: u16| {
-                    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code});
+                    let reason = if code == 404 { "NotFound" } else { "AlreadyExists" };
+                    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason});
                     (code, serde_json::to_vec(&status).expect("json"))
                 };
                 if create && let Some(theirs) = race.lock().expect("no panic").take() {

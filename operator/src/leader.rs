@@ -55,6 +55,8 @@ pub struct Leader {
     election: Election,
     /// The Lease as it was seen last.
     seen: Option<Lease>,
+    /// It is as our own write left it, as far as we know.
+    ours_is_last: bool,
     error: String,
     beat: Beat,
     metrics: Metrics,
@@ -76,6 +78,7 @@ impl Leader {
             // A pod that is made anew under the same name is another.
             election: Election::new(format!("{}_{:08x}", settings.pod_name, rand::random::<u32>()), times),
             seen: None,
+            ours_is_last: false,
             error: String::new(),
             beat,
             metrics: metrics.clone(),
@@ -128,8 +131,8 @@ impl Leader {
     /// Gives the lease up, so that another operator need not wait. What the work has begun must have ended.
     pub async fn release(mut self) {
         self.metrics.leader.set(0);
-        let Some(seen) = self.seen.take().filter(|_| self.election.holds(Instant::now())) else { return };
-        let mut lease = seen;
+        let ours = self.ours_is_last && self.election.holds(Instant::now());
+        let Some(mut lease) = self.seen.take().filter(|_| ours) else { return };
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
@@ -142,22 +145,36 @@ impl Leader {
         }
     }
 
-    /// Looks, writes when it is time, and waits.
+    /// Looks, writes when it is time, and waits. Who holds the lease knows what stands in it, and only writes.
     async fn round(&mut self) {
         self.beat.touch();
         let limit = self.election.times().deadline.mul_f64(0.3);
-        let step = match timeout(limit, self.look()).await {
-            Ok(Ok(record)) => self.election.seen(record, Instant::now()),
-            Ok(Err(error)) => self.failed(&error.to_string()),
-            Err(_) => self.failed("no answer"),
+        let step = if self.ours_is_last {
+            Step::Write
+        } else {
+            match timeout(limit, self.look()).await {
+                Ok(Ok(record)) => self.election.seen(record, Instant::now()),
+                Ok(Err(error)) => self.failed(&error.to_string()),
+                Err(_) => self.failed("no answer"),
+            }
         };
         if step == Step::Write {
             // Before the request: a write that was taken late may be old when its answer comes.
             let asked = Instant::now();
-            match timeout(limit, self.write()).await {
-                Ok(Ok(true)) => self.election.wrote(asked),
-                // Somebody else was faster: the next look says who.
-                Ok(Ok(false)) => {}
+            let written = timeout(limit, self.write()).await;
+            self.ours_is_last = false;
+            match written {
+                Ok(Ok(Some(lease))) => {
+                    self.seen = Some(lease);
+                    self.ours_is_last = true;
+                    self.election.wrote(asked);
+                }
+                // Somebody else was faster: a look says who.
+                Ok(Ok(None)) => match timeout(limit, self.look()).await {
+                    Ok(Ok(record)) => drop(self.election.seen(record, Instant::now())),
+                    Ok(Err(error)) => drop(self.failed(&error.to_string())),
+                    Err(_) => drop(self.failed("no answer")),
+                },
                 Ok(Err(error)) => drop(self.failed(&error.to_string())),
                 Err(_) => drop(self.failed("no answer")),
             }
@@ -178,8 +195,8 @@ impl Leader {
         Ok(self.seen.as_ref().map(record))
     }
 
-    /// Whether it was taken.
-    async fn write(&self) -> Result<bool, kube::Error> {
+    /// The lease as it was taken; `None` when somebody else was faster.
+    async fn write(&self) -> Result<Option<Lease>, kube::Error> {
         let now = MicroTime(Timestamp::now());
         let identity = self.identity();
         let times = self.election.times();
@@ -204,8 +221,9 @@ impl Leader {
             false => self.api.replace(&self.name, &params, &lease).await,
         };
         match written {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Ok(lease) => Ok(Some(lease)),
+            // Also when it was deleted meanwhile: it is made anew after the next look.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -70,8 +70,11 @@ impl Memory {
             return None;
         }
         // Another spelling of the same.
-        let instead = written.instead.as_ref()?;
-        (compare::hash(&compare::projection(desired, live)) != *instead).then_some(place)
+        let as_left = written
+            .instead
+            .as_ref()
+            .is_some_and(|instead| compare::hash(&compare::projection(desired, live)) == *instead);
+        (!as_left).then_some(place)
     }
 
     pub(super) fn wrote(&self, key: Key, hash: &str, desired: &Value, answer: &Value) {
