@@ -6,15 +6,17 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import drains, exposure, gpu, heals, orphans, plays, release, rest, rights, sample, scaling, specs
+from . import drains, exposure, gitops, gpu, heals, orphans, plays, plugin, release, rest, rights, sample, scaling, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
     "manifests": specs.manifests,
     "specs": specs.body,
     "plays": plays.body,
+    "gitops": gitops.body,
     "scaling": scaling.body,
     "drains": drains.body,
+    "plugin": plugin.body,
     "exposure": exposure.body,
     "gpu": gpu.body,
     "heals": heals.body,
