@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// The kubeconfig file
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Act as this user
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub(crate) act_as: Option<String>,
     /// The namespace that the operator runs in
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "sluice-system")]
     pub(crate) operator_namespace: String,

@@ -189,6 +189,7 @@ async fn fetch(names: Names, words: &[String]) -> Vec<String> {
         all_namespaces: words.iter().any(|word| word == "-A" || word == "--all-namespaces"),
         context: given(words, "--context", None),
         kubeconfig: given(words, "--kubeconfig", None).map(Into::into),
+        act_as: given(words, "--as", None),
         operator_namespace: String::new(),
         request_timeout: WITHIN,
     };

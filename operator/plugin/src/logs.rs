@@ -190,6 +190,9 @@ async fn once(session: &Session, wanted: &Logs, pods: &[Pod], prefix: &Prefix) -
         let name = names.get(index).map(String::as_str).unwrap_or_default();
         print::line(&prefix.line(name, &line))?;
     }
+    for pod in pods.iter().filter(|pod| !runs(pod) && !has_ended(pod) && !was_restarted(pod)) {
+        print::warn(&format!("{} has not started: it has no log", prefix.name(pod)));
+    }
     for failure in &failed {
         print::warn(&failure.to_string());
     }
@@ -285,6 +288,12 @@ fn runs(pod: &Pod) -> bool {
 /// Whether a container of the pod has ended: its log is there, and nothing will come.
 fn has_ended(pod: &Pod) -> bool {
     states(pod).any(|state| state.terminated.is_some())
+}
+
+/// Whether a container of the pod has run before.
+fn was_restarted(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.into_iter().any(|container| container.restart_count > 0)
 }
 
 fn states(pod: &Pod) -> impl Iterator<Item = &ContainerState> {

@@ -43,6 +43,9 @@ const AT_ONCE: usize = 8;
 /// How many Secrets are looked at.
 const MOST_SECRETS: usize = 200;
 
+/// The Secret with the operator's own CA.
+const OPERATOR_CA: &str = "sluice-operator-ca";
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
@@ -300,6 +303,8 @@ impl Report<'_> {
             }
             wanted.extend(used.into_iter().map(|secret| (namespace.clone(), secret)));
         }
+        // Nothing refers to it: the operator reads it by its name.
+        wanted.insert((self.session.operator_namespace.clone(), OPERATOR_CA.into()));
         if wanted.len() > MOST_SECRETS {
             self.notes.push(format!("Secrets beyond {MOST_SECRETS}"));
         }

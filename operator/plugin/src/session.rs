@@ -40,6 +40,9 @@ impl Session {
         // Retries of the library wait as long as a server says, minutes and more.
         config.default_retry = false;
         config.connect_timeout = Some(global.request_timeout.min(Duration::from_secs(10)));
+        if let Some(user) = &global.act_as {
+            config.auth_info.impersonate = Some(user.clone());
+        }
         let url = config.cluster_url.to_string();
         let own_namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| Failure::Kubeconfig(error.to_string()))?;
