@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -118,9 +119,15 @@ fn drained(first: &Pod, now: Option<&Pod>, told: Option<&PodStatus>) -> Progress
         None => "it drains".into(),
     };
     if let Some(deadline) = annotation(now, names::DRAIN_DEADLINE) {
-        words.push_str(&format!("; it ends at {deadline} whatever is left"));
+        words.push_str(&format!("; it ends at {} whatever is left", whole_seconds(deadline)));
     }
     Progress::Waits(words)
+}
+
+/// A point of time without its fractions; the text itself where it is none.
+fn whole_seconds(text: &str) -> String {
+    text.parse::<Timestamp>()
+        .map_or_else(|_| text.to_owned(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// How far the end of a drain is.
@@ -147,7 +154,7 @@ async fn follow(
     does: &str,
     progress: impl Fn(Option<&Pod>, Option<&PodStatus>) -> Progress,
 ) -> Result<(), Failure> {
-    if let Operator::Down { .. } = Operator::read(session, jiff::Timestamp::now()).await? {
+    if let Operator::Down { .. } = Operator::read(session, Timestamp::now()).await? {
         print::warn(&format!("The operator is not running: it {does} when it is back."));
     }
     if !wait.wait {
@@ -243,7 +250,7 @@ mod tests {
         assert_eq!(drained(&first, Some(&asked), None), Progress::Waits("the operator has not begun".into()));
         let begun = pod(
             "u1",
-            json!({ "sluice.dev/drain": "", "sluice.dev/drain-deadline": "2026-01-01T01:00:00Z" }),
+            json!({ "sluice.dev/drain": "", "sluice.dev/drain-deadline": "2026-01-01T01:00:00.123456789Z" }),
             json!({ "sluice.dev/state": "draining" }),
         );
         let told = PodStatus { name: "e-0".into(), streams: 2, viewers: 30, ..PodStatus::default() };

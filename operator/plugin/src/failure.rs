@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     Forbidden { what: String, reason: String },
     /// The kinds are missing.
     #[error(
-        "Sluice is not installed in this Kubernetes: it has no {resource} of {group}. Install the chart first (docs/quick-start.md), \
+        "Sluice is not installed in this Kubernetes: it has no {resource} of {group}. Install the chart first (docs/kubernetes.md), \
          or choose another --context"
     )]
     NotInstalled { resource: String, group: &'static str },
@@ -53,6 +53,14 @@ impl Failure {
             Failure::Connection { .. } => 5,
             Failure::Late { .. } => 6,
             Failure::Refused(_) | Failure::Api { .. } | Failure::Io { .. } | Failure::Partly(_) => 1,
+        }
+    }
+
+    /// The sentence without what the API server says in the same words.
+    pub(crate) fn in_short(&self) -> String {
+        match self {
+            Failure::Forbidden { what, .. } => format!("no right to {what}"),
+            other => other.to_string(),
         }
     }
 
@@ -184,6 +192,7 @@ mod tests {
             failure.to_string(),
             "no right to list mediaclusters.sluice.dev in namespace media: User \"eve\" cannot list"
         );
+        assert_eq!(failure.in_short(), "no right to list mediaclusters.sluice.dev in namespace media");
         let failure = of_request(&asked, "https://k", &api(404, "the server could not find the resource"));
         assert_eq!(failure.code(), 3);
         assert!(failure.to_string().starts_with("Sluice is not installed"), "{failure}");

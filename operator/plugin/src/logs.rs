@@ -193,12 +193,16 @@ async fn once(session: &Session, wanted: &Logs, pods: &[Pod], prefix: &Prefix) -
     for pod in pods.iter().filter(|pod| !runs(pod) && !has_ended(pod) && !was_restarted(pod)) {
         print::warn(&format!("{} has not started: it has no log", prefix.name(pod)));
     }
-    for failure in &failed {
-        print::warn(&failure.to_string());
+    if pods.len() > 1 {
+        for failure in &failed {
+            print::warn(&failure.to_string());
+        }
     }
     match failed.len() {
         0 => Ok(()),
-        1 if pods.len() == 1 => Err(failed.remove(0)),
+        count if count == pods.len() && failed.iter().all(|failure| failure.code() == failed[0].code()) => {
+            Err(failed.remove(0))
+        }
         count => Err(Failure::Partly(format!("{count} of {} logs could not be read", pods.len()))),
     }
 }

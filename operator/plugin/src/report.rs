@@ -279,7 +279,7 @@ impl Report<'_> {
             // Kinds that this Kubernetes does not have.
             Err(Failure::NotFound(_)) => Ok(Vec::new()),
             Err(failure) if failure.is_partial() => {
-                self.notes.push(failure.to_string());
+                self.notes.push(failure.in_short());
                 Ok(Vec::new())
             }
             Err(failure) => Err(failure),
@@ -331,8 +331,9 @@ impl Report<'_> {
                 }
                 Err(failure) if failure.is_partial() => {
                     self.notes.push(format!(
-                        "names and sizes of Secrets ({failure}); without their values, secrets are taken out of the rest by name and \
-                         form only"
+                        "names and sizes of Secrets ({}); without their values, secrets are taken out of the rest by name and \
+                         form only",
+                        failure.in_short()
                     ));
                     refused.insert(namespace.clone());
                     continue;
@@ -398,7 +399,7 @@ async fn write(
                 path.extend([pod.as_str(), name.as_str()]);
                 archive.add(&path, &redactor.log(&text)).map_err(io)?;
             }
-            Err(failure) if failure.is_partial() => failed.push(failure.to_string()),
+            Err(failure) if failure.is_partial() => failed.push(failure.in_short()),
             Err(failure) => return Err(failure),
         }
     }

@@ -50,7 +50,7 @@ impl Snapshot {
             Snapshot { clusters: clusters?, origins: origins?, edges: edges?, pods: None, notes: Vec::new() };
         match pods {
             Ok(pods) => snapshot.pods = Some(pods),
-            Err(failure) if failure.is_partial() => snapshot.notes.push(failure.to_string()),
+            Err(failure) if failure.is_partial() => snapshot.notes.push(failure.in_short()),
             Err(failure) => return Err(failure),
         }
         Ok(snapshot)
@@ -216,7 +216,7 @@ impl Operator {
                      --operator-namespace)"
                 ),
             }),
-            Err(failure) if failure.is_partial() => Ok(Operator::Unknown { reason: failure.to_string() }),
+            Err(failure) if failure.is_partial() => Ok(Operator::Unknown { reason: failure.in_short() }),
             Err(failure) => Err(failure),
         }
     }

@@ -50,7 +50,15 @@ async fn add_streams(session: &Session, snapshot: &Snapshot, view: &mut View) ->
         .cloned()
         .collect();
     let mut told: BTreeMap<(String, String), Vec<Stream>> = BTreeMap::new();
-    for answer in streams::ask(session, &pods).await? {
+    let answers = match streams::ask(session, &pods).await {
+        // The tree is worth showing without them.
+        Err(failure) if failure.is_partial() => {
+            view.notes.push(failure.in_short());
+            return Ok(());
+        }
+        answers => answers?,
+    };
+    for answer in answers {
         match answer.streams {
             Ok(streams) => {
                 told.insert((answer.namespace, answer.pod), streams);

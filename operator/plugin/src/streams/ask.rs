@@ -72,7 +72,15 @@ async fn one(session: &Session, pod: &Pod) -> (Told, Option<Failure>) {
         streams,
     };
     match answer {
-        Ok(streams) => (told(Ok(streams)), None),
+        Ok(streams) => {
+            let mut told = told(Ok(streams));
+            for stream in told.streams.iter_mut().flatten() {
+                stream.namespace.clone_from(&told.namespace);
+                stream.cluster.clone_from(&told.cluster);
+                stream.pods = vec![told.pod.clone()];
+            }
+            (told, None)
+        }
         Err(failure) => (told(Err(failure.to_string())), Some(failure)),
     }
 }
