@@ -103,7 +103,7 @@ class Daemon:
     def tell(self, number):
         pid = self.pid()
         if pid is not None:
-            send = os.killpg if self._kept()["group"] else os.kill
+            send = os.killpg if self._kept().get("group") else os.kill
             send(pid, number)
         return pid
 
