@@ -145,3 +145,118 @@ pub async fn follow(client: Client, served: watch::Sender<Arc<Served>>, beat: Be
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn groups(groups: &[(&str, &[&str])]) -> Value {
+        let version = |group: &str, version: &str| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+        let group = |(name, versions): &(&str, &[&str])| {
+            let all: Vec<_> = versions.iter().map(|v| version(name, v)).collect();
+            json!({"name": name, "versions": all, "preferredVersion": all.first()})
+        };
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups.iter().map(group).collect::<Vec<_>>()})
+    }
+
+    fn kinds(group_version: &str, kinds: &[(&str, &str)]) -> Value {
+        let resource = |(plural, kind): &(&str, &str)| json!({"name": plural, "singularName": "", "kind": kind, "namespaced": true, "verbs": ["get"]});
+        json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": kinds.iter().map(resource).collect::<Vec<_>>()})
+    }
+
+    /// Answers these paths, all others with 503, as an aggregated API that is down does.
+    fn client(answers: Vec<(&'static str, Value)>) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let found = answers
+                .iter()
+                .find(|(path, _)| *path == request.uri().path())
+                .map(|(_, value)| value.clone());
+            async move {
+                let status = if found.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let mut response =
+                    Response::new(Body::from(serde_json::to_vec(&found.unwrap_or_default()).expect("json")));
+                *response.status_mut() = status;
+                Ok::<_, std::io::Error>(response)
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn each_kind_in_its_best_version() {
+        let client = client(vec![
+            (
+                "/apis",
+                groups(&[
+                    ("gateway.networking.k8s.io", &["v1alpha2", "v1beta1", "v1"]),
+                    ("monitoring.coreos.com", &["v1", "v1alpha1"]),
+                    // Aggregated, and down: nobody asks it.
+                    ("metrics.k8s.io", &["v1beta1"]),
+                ]),
+            ),
+            (
+                "/apis/gateway.networking.k8s.io/v1",
+                kinds(
+                    "gateway.networking.k8s.io/v1",
+                    &[
+                        ("httproutes", "HTTPRoute"),
+                        ("httproutes/status", "HTTPRoute"),
+                        ("gateways", "Gateway"),
+                    ],
+                ),
+            ),
+            ("/apis/gateway.networking.k8s.io/v1beta1", kinds("x", &[("httproutes", "HTTPRoute")])),
+            (
+                "/apis/gateway.networking.k8s.io/v1alpha2",
+                kinds("x", &[("tcproutes", "TCPRoute"), ("httproutes", "HTTPRoute"), ("other", "Other")]),
+            ),
+            ("/apis/monitoring.coreos.com/v1", kinds("x", &[("servicemonitors", "ServiceMonitor")])),
+            ("/apis/monitoring.coreos.com/v1alpha1", kinds("x", &[])),
+        ]);
+        let served = look(&client).await.expect("an answer");
+        let version =
+            |resource: &Option<ApiResource>| resource.as_ref().map(|resource| resource.version.clone());
+        assert_eq!(version(&served.http_route).as_deref(), Some("v1"));
+        assert_eq!(version(&served.tcp_route).as_deref(), Some("v1alpha2"));
+        assert_eq!(served.http_route.as_ref().map(|resource| resource.plural.as_str()), Some("httproutes"));
+        assert_eq!(
+            (served.udp_route.clone(), served.prometheus_rule.clone(), served.certificate.clone()),
+            (None, None, None)
+        );
+        assert!(served.service_monitor.is_some() && served.gateway.is_some());
+        let owned: Vec<_> = served.owned_kinds().map(|resource| resource.kind.as_str()).collect();
+        assert_eq!(owned, ["HTTPRoute", "TCPRoute", "ServiceMonitor"]);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_any_of_it() {
+        let served = look(&client(vec![("/apis", groups(&[("apps", &["v1"])]))])).await.expect("an answer");
+        assert_eq!(served, Served::default());
+        assert!(look(&client(vec![])).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_known_stays_when_nobody_answers() {
+        let known = Served {
+            certificate: Some(ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+                CERTIFICATES,
+                "v1",
+                "Certificate",
+            ))),
+            ..Served::default()
+        };
+        let (sender, receiver) = watch::channel(Arc::new(known.clone()));
+        let beat = Beat::new("discovery");
+        let following = tokio::spawn(follow(client(vec![]), sender, beat));
+        sleep(INTERVAL * 3).await;
+        assert_eq!(**receiver.borrow(), known);
+        assert!(!following.is_finished());
+        drop(receiver);
+        sleep(INTERVAL * 2).await;
+        assert!(following.is_finished(), "ends when nobody listens");
+    }
+}

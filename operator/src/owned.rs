@@ -6,6 +6,8 @@
 mod cache;
 mod dynamic;
 mod refs;
+#[cfg(test)]
+mod tests;
 mod triggers;
 mod watch;
 
@@ -39,7 +41,7 @@ pub fn selector() -> String {
 }
 
 /// Every cache of the operator; cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Stores {
     /// All clusters.
     pub clusters: Cache<MediaCluster>,
@@ -67,26 +69,6 @@ pub struct Stores {
     pub accounts: Cache<ServiceAccount>,
     /// Owned objects of kinds that are not in every cluster.
     pub dynamic: Dynamic,
-}
-
-impl Default for Stores {
-    fn default() -> Self {
-        Stores {
-            clusters: Cache::new(),
-            origins: Cache::new(),
-            edges: Cache::new(),
-            pods: Cache::new(),
-            services: Cache::new(),
-            config_maps: Cache::new(),
-            secrets: Cache::new(),
-            claims: Cache::new(),
-            budgets: Cache::new(),
-            policies: Cache::new(),
-            ingresses: Cache::new(),
-            accounts: Cache::new(),
-            dynamic: Dynamic::default(),
-        }
-    }
 }
 
 impl Stores {

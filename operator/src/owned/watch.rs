@@ -2,15 +2,17 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{Config, Error, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::CacheEvent;
 use super::cache::Part;
@@ -66,7 +68,7 @@ pub(super) async fn owned<K>(
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Slim + Send + Sync + 'static,
 {
-    let mut stream = std::pin::pin!(watcher(api, config));
+    let mut stream = Box::pin(watcher(api.clone(), config.clone()));
     let mut failures = Failures::default();
     while let Some(event) = stream.next().await {
         match event {
@@ -82,7 +84,11 @@ pub(super) async fn owned<K>(
             }
             Ok(Event::Init) => source.part.begin(),
             Ok(Event::InitDone) => listed(&mut source, &changed),
-            Err(error) => failures.wait(&source.kind, &error, &source.metrics).await,
+            Err(error) => {
+                if failures.wait(&source.kind, &error, &source.metrics).await {
+                    stream = Box::pin(watcher(api.clone(), config.clone()));
+                }
+            }
         }
     }
 }
@@ -96,7 +102,7 @@ pub(super) async fn custom<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let mut stream = std::pin::pin!(watcher(api, Config::default()));
+    let mut stream = Box::pin(watcher(api.clone(), Config::default()));
     let mut failures = Failures::default();
     while let Some(event) = stream.next().await {
         let counts = !matches!(event, Ok(Event::InitApply(_)));
@@ -132,7 +138,11 @@ pub(super) async fn custom<K>(
             }
             Ok(Event::Init) => source.part.begin(),
             Ok(Event::InitDone) => listed(&mut source, &changed),
-            Err(error) => failures.wait(&source.kind, &error, &source.metrics).await,
+            Err(error) => {
+                if failures.wait(&source.kind, &error, &source.metrics).await {
+                    stream = Box::pin(watcher(api.clone(), Config::default()));
+                }
+            }
         }
         if !counts {
             continue;
@@ -162,24 +172,42 @@ fn listed<K: Resource>(source: &mut Source<K>, changed: &impl Fn(CacheEvent<'_, 
 
 /// Tries of one watch in a row that failed. The stream tries again when it is asked for the next event.
 #[derive(Default)]
-struct Failures(u32);
+struct Failures {
+    count: u32,
+    last: Option<Instant>,
+}
+
+/// After so many failures in a row (a minute or two) all is listed anew.
+const RELIST_AFTER: u32 = 10;
+
+/// A failure after so long without one is the first again, even if nothing was heard meanwhile.
+const LONG_AGO: Duration = Duration::from_secs(60);
 
 impl Failures {
     fn over(&mut self) {
-        self.0 = 0;
+        self.count = 0;
     }
 
-    async fn wait(&mut self, kind: &str, error: &kube::runtime::watcher::Error, metrics: &Metrics) {
-        self.0 = self.0.saturating_add(1);
+    /// Whether to list anew instead of going on where the watch was.
+    async fn wait(&mut self, kind: &str, error: &Error, metrics: &Metrics) -> bool {
+        if self.last.is_some_and(|last| last.elapsed() > LONG_AGO) {
+            self.over();
+        }
+        self.count = self.count.saturating_add(1);
         metrics.watch_failures.with_label_values(&[kind]).inc();
-        let wait = Backoff::WATCH.draw(self.0);
+        let wait = Backoff::WATCH.draw(self.count);
         // A watch that ends now and then is a matter of course.
-        match self.0 {
+        match self.count {
             1 => tracing::debug!(kind, %error, "a watch broke and is opened anew"),
             _ => {
-                tracing::warn!(kind, %error, failures = self.0, retry_in_ms = wait.as_millis(), "cannot watch");
+                tracing::warn!(kind, %error, failures = self.count, retry_in_ms = wait.as_millis(), "cannot watch");
             }
         }
         tokio::time::sleep(wait).await;
+        self.last = Some(Instant::now());
+        // The library goes on at the same version for ever; a server that was restored from a backup never had it.
+        let expired =
+            matches!(error, Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410);
+        expired || self.count.is_multiple_of(RELIST_AFTER)
     }
 }

@@ -1,0 +1,271 @@
+//! Watches against an API server whose answers are a script.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::client::Body;
+use kube::core::ResourceExt;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+
+type Answered = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What the server says to one request.
+enum Answer {
+    List(Vec<Value>),
+    /// After half a second these events, then the end of the connection.
+    Watch(Vec<Value>),
+    /// After half a second these, and then nothing, for ever.
+    Hold(Vec<Value>),
+    Gone,
+    /// Nobody is there.
+    Away,
+}
+
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<(VecDeque<Answer>, Vec<String>)>>);
+
+impl Script {
+    fn of(answers: impl IntoIterator<Item = Answer>) -> Script {
+        Script(Arc::new(Mutex::new((answers.into_iter().collect(), Vec::new()))))
+    }
+
+    fn client(&self) -> Client {
+        let script = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let script = script.clone();
+            async move { script.answer(request.uri().to_string()).await }
+        });
+        Client::new(service, "media")
+    }
+
+    async fn answer(&self, uri: String) -> Result<Response<Answered>, std::io::Error> {
+        let next = {
+            let mut script = self.0.lock().expect("no panic");
+            script.1.push(uri);
+            script.0.pop_front()
+        };
+        if matches!(next, Some(Answer::Watch(_) | Answer::Hold(_))) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let body = |code: u16, value: Value| {
+            let text = Full::from(serde_json::to_vec(&value).expect("json"));
+            let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
+            *response.status_mut() = StatusCode::from_u16(code).expect("a status");
+            Ok(response)
+        };
+        let lines = |events: Vec<Value>, held: bool| {
+            let (sender, receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, std::io::Error>>();
+            for event in events {
+                let _ = sender.send(Ok(Frame::data(format!("{event}\n").into())));
+            }
+            let ends = if held { Some(sender) } else { None };
+            let stream = futures_util::stream::unfold((receiver, ends), |(mut receiver, ends)| async move {
+                receiver.recv().await.map(|frame| (frame, (receiver, ends)))
+            });
+            Ok(Response::new(StreamBody::new(stream).boxed_unsync()))
+        };
+        match next {
+            Some(Answer::List(items)) => body(
+                200,
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "100"}, "items": items}),
+            ),
+            Some(Answer::Watch(events)) => lines(events, false),
+            Some(Answer::Hold(events)) => lines(events, true),
+            Some(Answer::Gone) => body(
+                410,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}),
+            ),
+            Some(Answer::Away) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            // The script is over.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.0.lock().expect("no panic").1.clone()
+    }
+}
+
+fn config_map(name: &str, version: u32) -> Value {
+    json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {
+        "name": name, "namespace": "media", "resourceVersion": version.to_string(),
+        "managedFields": [{"manager": "x"}],
+        "labels": {sluice_crds::names::CLUSTER: name}
+    }})
+}
+
+fn event(kind: &str, object: Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+fn follow(script: &Script) -> (Cache<ConfigMap>, Log, tokio::task::AbortHandle, Metrics) {
+    let (cache, log, metrics) = (Cache::new(), Log::default(), Metrics::new());
+    let source = Source { kind: "ConfigMap".into(), part: cache.part(), metrics: metrics.clone() };
+    let api = watch::api(&script.client(), Some("media"));
+    let seen = log.clone();
+    let changed = move |event: CacheEvent<'_, ConfigMap>| {
+        let line = match event {
+            CacheEvent::Applied(object, before) => {
+                format!("{}{}", if before.is_some() { "changed " } else { "new " }, object.name_any())
+            }
+            CacheEvent::Deleted(object) => format!("gone {}", object.name_any()),
+        };
+        seen.lock().expect("no panic").push(line);
+    };
+    let config = Config::default().labels(&selector());
+    let task = tokio::spawn(watch::owned(api, config, source, changed)).abort_handle();
+    (cache, log, task, metrics)
+}
+
+fn take(log: &Log) -> Vec<String> {
+    let mut lines = std::mem::take(&mut *log.lock().expect("no panic"));
+    lines.sort();
+    lines
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_outlives_its_server() {
+    let script = Script::of([
+        Answer::List(vec![config_map("a", 1), config_map("b", 2)]),
+        Answer::Watch(vec![event("MODIFIED", config_map("a", 101)), event("ADDED", config_map("c", 102))]),
+        // It is killed, is away for a while, and has forgotten where we were.
+        Answer::Away,
+        Answer::Away,
+        Answer::Away,
+        Answer::Gone,
+        // Meanwhile b was deleted and c changed.
+        Answer::List(vec![config_map("a", 101), config_map("c", 103)]),
+        Answer::Hold(vec![event("DELETED", config_map("a", 104))]),
+    ]);
+    let (cache, log, _task, metrics) = follow(&script);
+    cache.ready().await;
+    assert_eq!(take(&log), ["new a", "new b"]);
+    assert!(cache.get("media", "a").expect("listed").managed_fields().is_empty());
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(take(&log), ["changed a", "changed c", "gone a", "gone b", "new c"]);
+    assert_eq!(cache.len(), 1);
+    assert!(metrics.watch_failures.with_label_values(&["ConfigMap"]).get() >= 4);
+    let asked = script.asked();
+    assert!(
+        asked[0].contains("labelSelector=app.kubernetes.io%2Fmanaged-by%3Dsluice-operator"),
+        "{}",
+        asked[0]
+    );
+    assert_eq!(asked.len(), 8, "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_listed_anew() {
+    let expired = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"});
+    let script = Script::of([
+        Answer::List(vec![config_map("a", 1)]),
+        Answer::Watch(vec![event("ERROR", expired)]),
+        Answer::List(vec![config_map("a", 1), config_map("b", 2)]),
+        Answer::Hold(vec![]),
+    ]);
+    let (cache, log, _task, _metrics) = follow(&script);
+    cache.ready().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    // What is as it was is no change.
+    assert_eq!(take(&log), ["new a", "new b"]);
+
+    // A server that was restored from a backup refuses the version that we have, for ever.
+    let away = || std::iter::repeat_with(|| Answer::Away).take(10);
+    let lists = [Answer::List(vec![config_map("c", 3)]), Answer::Hold(vec![])];
+    let first = [Answer::List(vec![config_map("a", 50)])];
+    let script = Script::of(first.into_iter().chain(away()).chain(lists));
+    let (cache, log, _task, _metrics) = follow(&script);
+    cache.ready().await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(take(&log), ["gone a", "new a", "new c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_not_asked_without_end() {
+    let script = Script::of((0..1000).map(|_| Answer::Away));
+    let (cache, _log, _task, _metrics) = follow(&script);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = script.asked().len();
+    // Every 20 s at most, a quarter less at least.
+    assert!((30..=60).contains(&asked), "{asked}");
+    assert!(!cache.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_malformed_object_holds_up_no_other() {
+    use sluice_crds::EdgePool;
+    let pool = |name: &str, replicas: Value, version: u32| {
+        json!({"kind": "EdgePool", "apiVersion": "sluice.dev/v1alpha1",
+            "metadata": {"name": name, "namespace": "media", "uid": name, "resourceVersion": version.to_string()},
+            "spec": {"clusterRef": {"name": "demo"}, "replicas": replicas}})
+    };
+    let script = Script::of([
+        Answer::List(vec![pool("bad", json!("many"), 1), pool("good", json!(2), 2)]),
+        Answer::Hold(vec![
+            event("MODIFIED", pool("good", json!({"a": 1}), 101)),
+            event("MODIFIED", pool("bad", json!(3), 102)),
+        ]),
+    ]);
+    let cache: Cache<EdgePool> = Cache::new();
+    let (metrics, triggers) = (Metrics::new(), Triggers::new());
+    let source = Source { kind: "EdgePool".into(), part: cache.part(), metrics: metrics.clone() };
+    let events = Events::start(Script::default().client(), "test", &metrics);
+    let queues = triggers.clone();
+    let api = watch::api(&script.client(), None);
+    tokio::spawn(watch::custom(api, source, events, move |event| queues.pool_changed(event)));
+    cache.ready().await;
+    assert!(cache.get("media", "good").is_some() && cache.get("media", "bad").is_none());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What was good and is not any more keeps its last state; what was not and is now is there.
+    assert_eq!(cache.get("media", "good").map(|pool| pool.spec.pool.replicas), Some(2));
+    assert!(
+        cache.malformed("media", "good").is_some_and(|why| why.contains("replicas") || why.contains("i32"))
+    );
+    assert_eq!(cache.get("media", "bad").map(|pool| pool.spec.pool.replicas), Some(3));
+    assert_eq!(cache.malformed("media", "bad"), None);
+    assert_eq!(triggers.pools.len(), 2);
+    assert_eq!(metrics.malformed.with_label_values(&["EdgePool"]).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_that_come_and_go_are_followed() {
+    use kube::api::ApiResource;
+    use kube::core::GroupVersionKind;
+    let route = ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"));
+    let object = json!({"kind": "HTTPRoute", "apiVersion": "gateway.networking.k8s.io/v1", "metadata": {
+        "name": "r", "namespace": "media", "resourceVersion": "1", "labels": {sluice_crds::names::CLUSTER: "demo"}}});
+    let script = Script::of([Answer::List(vec![object]), Answer::Hold(vec![])]);
+    let (stores, triggers) = (Stores::default(), Triggers::new());
+    let (sender, served) = signal::channel(Arc::new(Served::default()));
+    let following = dynamic::follow(
+        script.client(),
+        vec![None],
+        stores.dynamic.clone(),
+        stores.clone(),
+        triggers.clone(),
+        served,
+        Metrics::new(),
+    );
+    tokio::spawn(following);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(stores.dynamic.of(&route).is_none());
+    sender.send_replace(Arc::new(Served { http_route: Some(route.clone()), ..Served::default() }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let cache = stores.dynamic.of(&route).expect("followed");
+    assert!(cache.get("media", "r").is_some());
+    assert_eq!(triggers.clusters.len(), 1, "its owner's turn");
+    sender.send_replace(Arc::new(Served::default()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(stores.dynamic.of(&route).is_none());
+}
