@@ -302,7 +302,8 @@ class Kubernetes:
             path.mkdir(parents=True, exist_ok=True)
             here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [one.name]}
             objects.append({
-                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{storage_class}-{one.name}-{index}"},
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {
+                    "name": f"{storage_class}-{one.name}-{index}", "labels": {"sluice.dev/kit": "volume"}},
                 "spec": {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": storage_class,
                          "persistentVolumeReclaimPolicy": "Retain", "local": {"path": str(path)},
                          "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}}}})

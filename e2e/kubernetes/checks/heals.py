@@ -33,9 +33,12 @@ def body(checks, sample):
     checks.holds("the cluster is Ready after that", sample.ready)
 
     def pod_again():
-        name = other["metadata"]["name"]
-        sample.kubectl("delete", "pod", name, "--grace-period=0", "--force")
-        within(60, f"{name} is there again", lambda: sample.uids().get(name) not in (None, other["metadata"]["uid"]), every=0.3)
+        sample.kubectl("delete", "pod", other["metadata"]["name"], "--grace-period=0", "--force")
+
+        def replaced():
+            uids = set(sample.uids("demo-edge").values())
+            return len(uids) == len(edges) and other["metadata"]["uid"] not in uids
+        within(60, "there is another one", replaced, every=0.3)
         sample.ready()
     checks.holds("an edge that was deleted by force is replaced", pod_again)
 

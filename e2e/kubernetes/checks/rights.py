@@ -31,6 +31,8 @@ def body(checks, sample):
     used = sample.kubernetes.audit.used(user)
     checks.check("rights were found", len(may) >= 10, len(may))
     checks.check("no right has a wildcard", not any("*" in right for right in may), spell(r for r in may if "*" in r))
-    checks.check("nothing was refused", not (refused := sample.kubernetes.audit.refused(user)), refused[:5])
+    # While Helm takes roles away, and while the API server starts, what is granted is refused, too.
+    refused = {(e.group, e.kind, e.verb) for e in sample.kubernetes.audit.refused(user)} - may
+    checks.check("nothing was refused that is not granted", not refused, spell(refused))
     checks.check("every right that was used is granted", used <= may, spell(used - may))
     checks.check("every right that is granted was used", may <= used, spell(may - used))

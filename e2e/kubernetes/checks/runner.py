@@ -6,7 +6,7 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import drains, exposure, gitops, gpu, heals, orphans, plays, plugin, release, rest, rights, sample, scaling, specs
+from . import drains, exposure, gitops, gpu, heals, optional, orphans, plays, plugin, release, rest, rights, sample, scaling, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
@@ -21,6 +21,7 @@ ALL = {
     "gpu": gpu.body,
     "heals": heals.body,
     "orphans": orphans.body,
+    "optional": optional.body,
     "key": heals.memory_lost,
     "rest": rest.body,
     "release": release.body,
