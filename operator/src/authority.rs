@@ -13,9 +13,10 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use sluice_crds::names::standard;
 use sluice_identity::{IdentityError, OperatorAuthority};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::REQUEST;
+use crate::backoff::Backoff;
+use crate::client::{REQUEST, sentence};
 use crate::health::Beat;
 
 /// The Secret, in the operator's own namespace.
@@ -27,6 +28,8 @@ pub const KEY: &str = "tls.key";
 
 /// How often is looked whether the Secret is still there.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// An API server may refuse to give the CA for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The loop shows that it lives at least this often.
 const ALIVE: Duration = Duration::from_secs(10);
 
@@ -34,7 +37,7 @@ const ALIVE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The Secret could not be read or made.
-    #[error("cannot {doing} the operator's CA, Secret {namespace}/{SECRET}: {source}")]
+    #[error("cannot {doing} the operator's CA, Secret {namespace}/{SECRET}: {}", sentence(source))]
     Api {
         /// What was attempted.
         doing: &'static str,
@@ -78,11 +81,29 @@ pub enum AuthorityError {
     Make(#[source] IdentityError),
 }
 
-/// Reads the CA, and makes it when there is none. Only the holder of the lease calls it.
+/// Reads the CA, and makes it when there is none. Only the holder of the lease calls it. An API server that was just started
+/// refuses and fails for some seconds: that is waited for.
 ///
 /// # Errors
-/// The Secret cannot be read or made, or what is in it is of no use.
+/// The Secret cannot be read or made for long, or what is in it is of no use.
 pub async fn load(client: &Client, namespace: &str) -> Result<OperatorAuthority, AuthorityError> {
+    let begun = Instant::now();
+    let mut failures = 0;
+    loop {
+        match load_once(client, namespace).await {
+            Err(error @ (AuthorityError::Api { .. } | AuthorityError::Timeout { .. }))
+                if begun.elapsed() < PATIENCE =>
+            {
+                failures += 1;
+                tracing::warn!(%error, "the operator's CA is needed before anything else: trying again");
+                sleep(Backoff::WATCH.draw(failures)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn load_once(client: &Client, namespace: &str) -> Result<OperatorAuthority, AuthorityError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(secret) = within("read", namespace, api.get_opt(SECRET)).await? {
         return read(&secret, namespace);

@@ -41,3 +41,26 @@ pub async fn connect() -> Result<Client, ClientError> {
     config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|error| ClientError::Use(Box::new(error)))
 }
+
+/// What was said, for people; the library's own words are long, and say it twice.
+pub(crate) fn sentence(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Service(inner) => {
+            format!("the API server cannot be reached: {}", innermost(inner.as_ref()))
+        }
+        kube::Error::HyperError(inner) => {
+            format!("the connection to the API server broke: {}", innermost(inner))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The outer ones only say that something was wrong.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}

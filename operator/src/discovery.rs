@@ -9,7 +9,7 @@ use kube::api::ApiResource;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::client::REQUEST;
+use crate::client::{REQUEST, sentence};
 use crate::health::Beat;
 
 /// How often is looked.
@@ -136,7 +136,7 @@ pub async fn follow(client: Client, served: watch::Sender<Arc<Served>>, beat: Be
                 });
             }
             // What was served a minute ago is a better guess than nothing.
-            Ok(Err(error)) => tracing::warn!(%error, "cannot see which kinds are served"),
+            Ok(Err(error)) => tracing::warn!(error = sentence(&error), "cannot see which kinds are served"),
             Err(_) => tracing::warn!("no answer within {REQUEST:?} to which kinds are served"),
         }
         for _ in 0..INTERVAL.as_secs() / ALIVE.as_secs() {

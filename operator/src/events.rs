@@ -16,7 +16,7 @@ use sluice_crds::names::standard::OPERATOR;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::REQUEST;
+use crate::client::{REQUEST, sentence};
 use crate::metrics::Metrics;
 
 /// The same words about the same object are not said again for this long.
@@ -135,7 +135,7 @@ async fn send_all(client: Client, instance: String, mut queue: mpsc::Receiver<(O
         let sent = tokio::time::timeout(REQUEST, api.create(&PostParams::default(), &event)).await;
         let error = match sent {
             Ok(Ok(_)) => continue,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => sentence(&error),
             Err(_) => format!("no answer within {REQUEST:?}"),
         };
         // Events are said once and not repeated: they are a courtesy, the conditions are what counts.

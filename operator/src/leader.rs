@@ -12,6 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::client;
 use crate::health::Beat;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -140,7 +141,9 @@ impl Leader {
         let wait = self.election.times().retry;
         match timeout(wait, self.api.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => tracing::info!(lease = %self.lease, "gave the lease up"),
-            Ok(Err(error)) => tracing::info!(lease = %self.lease, %error, "could not give the lease up"),
+            Ok(Err(error)) => {
+                tracing::info!(lease = %self.lease, error = client::sentence(&error), "could not give the lease up");
+            }
             Err(_) => tracing::info!(lease = %self.lease, "could not give the lease up: no answer"),
         }
     }
@@ -154,7 +157,7 @@ impl Leader {
         } else {
             match timeout(limit, self.look()).await {
                 Ok(Ok(record)) => self.election.seen(record, Instant::now()),
-                Ok(Err(error)) => self.failed(&error.to_string()),
+                Ok(Err(error)) => self.failed(&client::sentence(&error)),
                 Err(_) => self.failed("no answer"),
             }
         };
@@ -172,10 +175,10 @@ impl Leader {
                 // Somebody else was faster: a look says who.
                 Ok(Ok(None)) => match timeout(limit, self.look()).await {
                     Ok(Ok(record)) => drop(self.election.seen(record, Instant::now())),
-                    Ok(Err(error)) => drop(self.failed(&error.to_string())),
+                    Ok(Err(error)) => drop(self.failed(&client::sentence(&error))),
                     Err(_) => drop(self.failed("no answer")),
                 },
-                Ok(Err(error)) => drop(self.failed(&error.to_string())),
+                Ok(Err(error)) => drop(self.failed(&client::sentence(&error))),
                 Err(_) => drop(self.failed("no answer")),
             }
         }

@@ -6,7 +6,7 @@ use kube::api::ApiResource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::client::REQUEST;
+use crate::client::{REQUEST, sentence};
 
 /// Why an object could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +62,11 @@ impl ApplyError {
 
     /// It was not there, or another of the same name is.
     pub(super) fn is_gone(&self) -> bool {
-        // A precondition (the uid) that does not hold is a conflict.
-        self.code() == Some(404) || self.code() == Some(409)
+        // A precondition (the uid) that does not hold is a conflict; in a merge patch it is a field that cannot be changed.
+        let other_uid = self.status().and_then(|status| status.details.as_ref()).is_some_and(|details| {
+            !details.causes.is_empty() && details.causes.iter().all(|cause| cause.field == "metadata.uid")
+        });
+        matches!(self.code(), Some(404 | 409)) || (self.code() == Some(422) && other_uid)
     }
 
     /// Somebody else was faster, or one of that name is there.
@@ -112,15 +115,6 @@ impl ApplyError {
                 None => "unreachable",
             },
         }
-    }
-}
-
-/// What the API server said; kube's own words are long, and say it twice.
-fn sentence(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Service(inner) => format!("the API server cannot be reached: {inner}"),
-        other => other.to_string(),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use kube::api::ApiResource;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::compare::{self, Place};
 
@@ -44,11 +46,18 @@ impl Key {
     }
 }
 
+/// So many things are remembered at most: a hundred for each of 500 clusters.
+const MOST: usize = 50_000;
+/// When there are more, those that were not used for so long are forgotten.
+const RECENT: Duration = Duration::from_secs(600);
+
 /// What was written last to each object.
 #[derive(Default)]
 pub(super) struct Memory(Mutex<HashMap<Key, Written>>);
 
 struct Written {
+    /// When it was written, or last compared.
+    used: Instant,
     /// Of what was wanted.
     hash: String,
     /// The resource version that it has since.
@@ -83,12 +92,25 @@ impl Memory {
             tracing::debug!(?key, %place, "the API server spells it differently");
         }
         let instead = place.map(|_| compare::hash(&compare::projection(desired, answer)));
-        self.lock().insert(key, Written { hash: hash.to_owned(), version: version(answer), instead });
+        self.put(key, hash, version(answer), instead);
     }
 
     pub(super) fn wrote_version(&self, key: Key, hash: &str, version: Option<String>) {
         let version = version.and_then(|version| version.parse().ok());
-        self.lock().insert(key, Written { hash: hash.to_owned(), version, instead: None });
+        self.put(key, hash, version, None);
+    }
+
+    fn put(&self, key: Key, hash: &str, version: Option<u64>, instead: Option<String>) {
+        let now = Instant::now();
+        let mut memory = self.lock();
+        // Objects go without a word when their owner goes. What is forgotten here costs one write at most.
+        if memory.len() >= MOST {
+            memory.retain(|_, written| now.duration_since(written.used) < RECENT);
+        }
+        if memory.len() >= MOST {
+            memory.clear();
+        }
+        memory.insert(key, Written { used: now, hash: hash.to_owned(), version, instead });
     }
 
     /// Whether this very thing was written, and the cache (at this version) has not seen it yet.
@@ -117,4 +139,28 @@ impl Memory {
 /// Versions of one kind can be compared as numbers (Kubernetes' own, since 1.35; in fact, always).
 fn version(object: &Value) -> Option<u64> {
     object["metadata"]["resourceVersion"].as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_forgets_what_was_not_used_for_long_before_it_grows() {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
+        let key = |n: usize| Key::of(&resource, "media", &n.to_string());
+        let memory = Memory::default();
+        for n in 0..MOST {
+            memory.wrote_version(key(n), "h", Some("7".into()));
+        }
+        tokio::time::advance(RECENT).await;
+        memory.wrote_version(key(MOST), "h", Some("7".into()));
+        assert_eq!(memory.lock().len(), 1);
+        assert!(memory.is_newer(&key(MOST), "h", Some("6")));
+        assert!(!memory.is_newer(&key(MOST), "h", Some("7")));
+        for n in 0..2 * MOST {
+            memory.wrote_version(key(n), "h", Some("7".into()));
+            assert!(memory.lock().len() <= MOST);
+        }
+    }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::CacheEvent;
 use super::cache::Part;
 use crate::backoff::Backoff;
+use crate::client::sentence;
 use crate::events::{Events, Note};
 use crate::metrics::Metrics;
 
@@ -170,6 +171,16 @@ fn listed<K: Resource>(source: &mut Source<K>, changed: &impl Fn(CacheEvent<'_, 
     tracing::debug!(kind = %source.kind, "listed");
 }
 
+/// What went wrong, for people.
+fn words(error: &Error) -> String {
+    match error {
+        Error::InitialListFailed(error) => format!("list: {}", sentence(error)),
+        Error::WatchStartFailed(error) | Error::WatchFailed(error) => format!("watch: {}", sentence(error)),
+        Error::WatchError(status) => format!("watch: {}", status.message),
+        Error::NoResourceVersion => error.to_string(),
+    }
+}
+
 /// Tries of one watch in a row that failed. The stream tries again when it is asked for the next event.
 #[derive(Default)]
 struct Failures {
@@ -198,9 +209,15 @@ impl Failures {
         let wait = Backoff::WATCH.draw(self.count);
         // A watch that ends now and then is a matter of course.
         match self.count {
-            1 => tracing::debug!(kind, %error, "a watch broke and is opened anew"),
+            1 => tracing::debug!(kind, error = words(error), "a watch broke and is opened anew"),
             _ => {
-                tracing::warn!(kind, %error, failures = self.count, retry_in_ms = wait.as_millis(), "cannot watch");
+                tracing::warn!(
+                    kind,
+                    error = words(error),
+                    failures = self.count,
+                    retry_in_ms = wait.as_millis(),
+                    "cannot watch"
+                );
             }
         }
         tokio::time::sleep(wait).await;
