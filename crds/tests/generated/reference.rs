@@ -30,13 +30,13 @@ const KNOWN: &[(&str, &str)] = &[
 /// The page, complete.
 pub(crate) fn markdown(crds: &[CustomResourceDefinition]) -> String {
     let mut page = INTRODUCTION.to_owned();
-    for crd in crds {
-        kind(crd, &mut page);
+    for (index, crd) in crds.iter().enumerate() {
+        kind(crd, &crds[..index], &mut page);
     }
     page
 }
 
-fn kind(crd: &CustomResourceDefinition, page: &mut String) {
+fn kind(crd: &CustomResourceDefinition, before: &[CustomResourceDefinition], page: &mut String) {
     let names = &crd.spec.names;
     let _ = write!(page, "\n## {}\n\n", names.kind);
     let version = crd.spec.versions.first().expect("a version");
@@ -76,15 +76,38 @@ fn kind(crd: &CustomResourceDefinition, page: &mut String) {
         .collect();
     let _ = writeln!(page, "\nColumns: {}.", columns.join(", "));
     for part in ["spec", "status"] {
-        let _ = write!(
-            page,
-            "\n### {} {part}\n\n| Field | Type | Default | Meaning |\n|---|---|---|---|\n",
-            names.kind
-        );
-        if let Some(schema) = root.properties.as_ref().and_then(|fields| fields.get(part)) {
-            fields("", schema, page);
+        let _ = write!(page, "\n### {} {part}\n\n", names.kind);
+        let Some(schema) = part_of(crd, part) else { continue };
+        let all = |schema: &JSONSchemaProps| schema.properties.clone().unwrap_or_default();
+        let mine = all(schema);
+        // The kinds of pools have most in common: what was said is not said again.
+        let same = before.iter().find_map(|other| {
+            let theirs = all(part_of(other, part)?);
+            let within = mine.iter().all(|(name, field)| theirs.get(name) == Some(field));
+            let without: Vec<String> = theirs
+                .keys()
+                .filter(|name| !mine.contains_key(*name))
+                .map(|name| format!("`{name}`"))
+                .collect();
+            within.then(|| (other.spec.names.kind.clone(), without.join(", ")))
+        });
+        match same {
+            Some((other, without)) => {
+                let without = if without.is_empty() { without } else { format!(", without {without}") };
+                let anchor = other.to_lowercase();
+                let _ = writeln!(page, "The same fields as of [{other}](#{anchor}-{part}){without}.");
+            }
+            None => {
+                page.push_str("| Field | Type | Default | Meaning |\n|---|---|---|---|\n");
+                fields("", schema, page);
+            }
         }
     }
+}
+
+fn part_of<'a>(crd: &'a CustomResourceDefinition, part: &str) -> Option<&'a JSONSchemaProps> {
+    let root = crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+    root.properties.as_ref()?.get(part)
 }
 
 fn fields(path: &str, schema: &JSONSchemaProps, page: &mut String) {
@@ -186,7 +209,7 @@ fn rules(schema: &JSONSchemaProps) -> Vec<String> {
 }
 
 fn show(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().filter(|text| !text.is_empty()).map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn cell(text: &str) -> String {
