@@ -6,7 +6,7 @@ import traceback
 from checks import Checks
 
 from ..procs import Failed
-from . import drains, exposure, gitops, gpu, heals, optional, orphans, plays, plugin, release, rest, rights, sample, scaling, specs
+from . import drains, exposure, gpu, heals, lifecycle, namespaces, optional, orphans, plays, release, rest, rights, sample, scaling, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
@@ -17,6 +17,9 @@ ALL = {
     "scaling": scaling.body,
     "drains": drains.body,
     "plugin": plugin.body,
+    "rollout": lifecycle.rollout,
+    "pauses": lifecycle.pauses,
+    "stops": lifecycle.stops,
     "exposure": exposure.body,
     "gpu": gpu.body,
     "heals": heals.body,
@@ -25,6 +28,8 @@ ALL = {
     "key": heals.memory_lost,
     "rest": rest.body,
     "release": release.body,
+    "namespaces": namespaces.body,
+    "scoped": scoped.body,
     "rights": rights.body,
 }
 
