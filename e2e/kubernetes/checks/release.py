@@ -6,6 +6,8 @@ from .. import demo
 from ..procs import within
 from . import sample as sampling
 
+LEAVING = "leaving"
+
 
 def body(checks, sample):
     kubernetes = sample.kubernetes
@@ -15,6 +17,11 @@ def body(checks, sample):
     uids = sample.uids()
     definitions = {d["metadata"]["name"]: d["metadata"]["uid"] for d in kubernetes.json("get", "crds")["items"]
                    if d["spec"]["group"] == "sluice.dev"}
+
+    kubernetes.apply(sampling.small(LEAVING), "--force-conflicts")
+    checks.holds("another cluster runs beside it", lambda: within(90, "Ready", lambda: any(
+        c["type"] == "Ready" and c["status"] == "True"
+        for c in kubernetes.json("get", "mcl", "small", "-n", LEAVING).get("status", {}).get("conditions", [])), every=0.5))
 
     def upgrade():
         demo.install(kubernetes, "--set", "podAnnotations.check=upgraded")
@@ -32,6 +39,9 @@ def body(checks, sample):
     checks.check("the publisher goes on", publisher.running())
     left = {d["metadata"]["name"]: d["metadata"]["uid"] for d in kubernetes.json("get", "crds")["items"] if d["spec"]["group"] == "sluice.dev"}
     checks.check("the kinds and all objects of theirs are kept", left == definitions)
+
+    checks.holds("its namespace can be deleted without an operator",
+                 lambda: kubernetes.kubectl("delete", "namespace", LEAVING, "--timeout=90s"))
 
     def install():
         demo.install(kubernetes)

@@ -166,6 +166,19 @@ class Sample:
         return Watched(f"http://{host}:5080", stream)
 
 
+def small(namespace, name="small"):
+    """A cluster of one origin, whose database is the sample's."""
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database", "namespace": namespace},
+         "stringData": {"uri": "mongodb://mongodb.media:27017/"}},
+        {"apiVersion": "sluice.dev/v1alpha1", "kind": "MediaCluster", "metadata": {"name": name, "namespace": namespace},
+         "spec": {"database": {"external": {"secret": {"name": "database"}}}}},
+        {"apiVersion": "sluice.dev/v1alpha1", "kind": "OriginPool", "metadata": {"name": f"{name}-origin", "namespace": namespace}, "spec": {
+            "clusterRef": {"name": name}, "replicas": 1, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}}},
+    ]
+
+
 def undisturbed(checks, what, seen, longest):
     """The viewer got media all the time, in order, and every request was answered."""
     good = seen.looks > 0 and seen.longest_gap <= longest and not seen.failures and not seen.falls
