@@ -27,11 +27,9 @@ pub const CERTIFICATE: &str = "tls.crt";
 pub const KEY: &str = "tls.key";
 
 /// How often is looked whether the Secret is still there.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// An API server may refuse to give the CA for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The loop shows that it lives at least this often.
-const ALIVE: Duration = Duration::from_secs(10);
 
 /// There is no CA.
 #[derive(Debug, thiserror::Error)]
@@ -124,10 +122,8 @@ async fn load_once(client: &Client, namespace: &str) -> Result<OperatorAuthority
 pub async fn keep(client: Client, namespace: String, authority: OperatorAuthority, beat: Beat) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     loop {
-        for _ in 0..INTERVAL.as_secs() / ALIVE.as_secs() {
-            beat.touch();
-            sleep(ALIVE).await;
-        }
+        beat.touch();
+        sleep(INTERVAL).await;
         match restore(&api, &namespace, &authority).await {
             Ok(true) => tracing::warn!(
                 secret = SECRET,

@@ -51,11 +51,15 @@ const MOST: usize = 50_000;
 /// When there are more, those that were not used for so long are forgotten.
 const RECENT: Duration = Duration::from_secs(600);
 
+/// A cache is behind for so long at most.
+const BEHIND: Duration = Duration::from_secs(30);
+
 /// What was written last to each object.
 #[derive(Default)]
 pub(super) struct Memory(Mutex<HashMap<Key, Written>>);
 
 struct Written {
+    at: Instant,
     /// When it was written, or last compared.
     used: Instant,
     /// Of what was wanted.
@@ -64,6 +68,15 @@ struct Written {
     version: Option<u64>,
     /// When that is not what was wanted: hash of what stands at its places.
     instead: Option<String>,
+}
+
+impl Written {
+    /// Whether the cache has not seen it yet. It has after a while, whatever the versions say: an API server that was restored
+    /// from a backup counts again from where it was.
+    fn is_ahead_of(&self, cached: Option<u64>) -> bool {
+        let older = self.version.zip(cached).is_some_and(|(written, cached)| cached < written);
+        older && self.at.elapsed() < BEHIND
+    }
 }
 
 impl Memory {
@@ -75,7 +88,7 @@ impl Memory {
             return Some(place);
         };
         // The cache has not seen the write yet.
-        if written.version.zip(version(live)).is_some_and(|(written, cached)| cached < written) {
+        if written.is_ahead_of(version(live)) {
             return None;
         }
         // Another spelling of the same.
@@ -110,7 +123,7 @@ impl Memory {
         if memory.len() >= MOST {
             memory.clear();
         }
-        memory.insert(key, Written { used: now, hash: hash.to_owned(), version, instead });
+        memory.insert(key, Written { at: now, used: now, hash: hash.to_owned(), version, instead });
     }
 
     /// Whether this very thing was written, and the cache (at this version) has not seen it yet.
@@ -118,9 +131,7 @@ impl Memory {
         let cached: Option<u64> = cached.and_then(|cached| cached.parse().ok());
         let memory = self.lock();
         let written = memory.get(key).filter(|written| written.hash == hash);
-        written
-            .and_then(|written| written.version.zip(cached))
-            .is_some_and(|(written, cached)| cached < written)
+        written.is_some_and(|written| written.is_ahead_of(cached))
     }
 
     pub(super) fn forget(&self, key: &Key) {
@@ -158,6 +169,8 @@ mod tests {
         assert_eq!(memory.lock().len(), 1);
         assert!(memory.is_newer(&key(MOST), "h", Some("6")));
         assert!(!memory.is_newer(&key(MOST), "h", Some("7")));
+        tokio::time::advance(BEHIND).await;
+        assert!(!memory.is_newer(&key(MOST), "h", Some("6")), "restored from a backup");
         for n in 0..2 * MOST {
             memory.wrote_version(key(n), "h", Some("7".into()));
             assert!(memory.lock().len() <= MOST);
