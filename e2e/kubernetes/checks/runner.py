@@ -8,7 +8,6 @@ from checks import Checks
 
 from ..procs import Failed
 from .sample import Sample
-from . import release, rest, rights, sample, scaling, scoped, specs
 
 # In this order: `rights` looks at what all others made the operator do.
 ALL = {
