@@ -23,7 +23,7 @@ import sys
 
 from . import build, demo, forward, images, scale, simulated
 from .checks import runner
-from .cluster import Kubernetes
+from .cluster import Alone, Kubernetes
 from .paths import BIN, KUBECONFIG
 from .procs import Failed
 from .space import exists, inside
@@ -89,14 +89,17 @@ def main(words):
                 # All of it runs in the cluster's network, where pods and Services are reached as from a pod.
                 os.environ["SLUICE_INSIDE"] = "1"
                 replace([sys.executable, "-m", "kubernetes", *words])
-            return runner.main(given.names)
+            with Alone("sample"):
+                return runner.main(given.names)
         case "scale":
             images.compile_programs()
-            return 0 if scale.run(kubernetes, given.clusters, given.edges, given.rest) else 1
+            with Alone("sample"):
+                return 0 if scale.run(kubernetes, given.clusters, given.edges, given.rest) else 1
         case "forward":
             forward.run(kubernetes, given.ways or forward.SAMPLE)
         case "demo":
-            demo.run(kubernetes)
+            with Alone("sample"):
+                demo.run(kubernetes)
     return 0
 
 

@@ -56,7 +56,7 @@ class Kubernetes:
         if os.geteuid() != 0:
             raise Failed("network namespaces and containers need root: run this with sudo")
         build.programs()
-        with _Alone():
+        with Alone():
             if self._mend():
                 return self
             if STATE.exists() or space.exists():
@@ -147,7 +147,7 @@ class Kubernetes:
     def add_node(self, number=2):
         """A second real node, with every image that the first one has."""
         one = self.node(number)
-        with _Alone():
+        with Alone():
             one.start_runtime()
             images.wait_for_runtime(one)
             for archive in sorted((self.node(1).dir / "archives").glob("*.tar")):
@@ -163,7 +163,7 @@ class Kubernetes:
         """Ends all of it and leaves nothing: no process, mount, control group, namespace, folder."""
         if os.geteuid() != 0:
             raise Failed("root is needed: run this with sudo")
-        with _Alone():
+        with Alone():
             self._down()
             node.throw_away(wait=True)
 
@@ -331,13 +331,20 @@ def _listens(host, port):
     return True
 
 
-class _Alone:
-    """One `up` or `down` at a time."""
+class Alone:
+    """One at a time, whoever asks: of what brings the cluster up or down, or (another `name`) of what changes the sample."""
+
+    def __init__(self, name="cluster"):
+        self.name = name
 
     def __enter__(self):
         HOME.mkdir(parents=True, exist_ok=True)
-        self.file = open(HOME / "cluster.lock", "w", encoding="utf-8")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.file = open(HOME / f"{self.name}.lock", "w", encoding="utf-8")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another one to be done")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
 
     def __exit__(self, *_):
         self.file.close()
