@@ -26,10 +26,12 @@ pub const DRAIN: &str = "sluice.dev/drain";
 pub const DRAINING_SINCE: &str = "sluice.dev/draining-since";
 /// Annotation of pods, by the operator: when a drain ends whatever is left (RFC 3339).
 pub const DRAIN_DEADLINE: &str = "sluice.dev/drain-deadline";
-/// Annotation of pods, by the operator: why it drains (`ScaleIn`, `Rollout`, `Stopped`, `Requested`, `NodeDrain`).
+/// Annotation of pods, by the operator: why it drains (`ScaleIn`, `Rollout`, `Stopped`, `Requested`).
 pub const DRAIN_REASON: &str = "sluice.dev/drain-reason";
 /// Annotation of pools: a new value replaces every pod, one after the other.
 pub const RESTARTED_AT: &str = "sluice.dev/restarted-at";
+/// Annotation of pods: the generation of the template that the pod was made by.
+pub const TEMPLATE: &str = "sluice.dev/template";
 /// Annotation of owned objects: hash of what was applied.
 pub const HASH: &str = "sluice.dev/hash";
 
@@ -57,6 +59,51 @@ pub const MANAGER_CLUSTER: &str = "sluice-mediacluster";
 pub const MANAGER_POOL: &str = "sluice-pool";
 /// Field manager of status.
 pub const MANAGER_STATUS: &str = "sluice-status";
+
+/// Settings that `spec.config` of a pool may not have: the operator sets them from other fields, or they make no sense in a pod. In the
+/// order of the alphabet.
+pub const OPERATOR_SETTINGS: [&str; 40] = [
+    "admin_token",
+    "admin_token_file",
+    "advertise_host",
+    "advertise_interface",
+    "cluster_addr",
+    "cluster_ca",
+    "cluster_cert",
+    "cluster_cert_key",
+    "cluster_key",
+    "cluster_key_file",
+    "cluster_mode",
+    "config",
+    "data_dir",
+    "drain_deadline",
+    "drain_waits_for",
+    "http_addr",
+    "https_addr",
+    "max_streams",
+    "max_viewers",
+    "multicast_group",
+    "multicast_interface",
+    "node_group",
+    "node_id",
+    "operator_ca",
+    "pod_ip",
+    "role",
+    "rtc_addr",
+    "rtmp_addr",
+    "rtmps_addr",
+    "shutdown_timeout",
+    "srt_addr",
+    "static_members",
+    "store",
+    "store_file",
+    "store_password",
+    "store_password_file",
+    "store_prefix",
+    "store_user",
+    "tls_cert",
+    "tls_key",
+];
 
 /// The container of a pod that runs `sluice-node`.
 pub const CONTAINER: &str = "node";

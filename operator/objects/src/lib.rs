@@ -8,6 +8,7 @@
 //!   admission ran.
 //! - [`pod`], [`claim`], [`pool_objects`], [`live_settings`], [`revision`]: of a pool.
 //! - [`cluster_objects`], [`apps`], [`endpoints`]: of a cluster.
+//! - [`paths`]: where files are in a pod.
 //! - [`network`]: evaluates NetworkPolicies, to prove who reaches what.
 //!
 //! One file for each kind of object, in `build`.
@@ -17,14 +18,16 @@ mod check;
 mod cluster;
 mod invalid;
 pub mod network;
+pub mod paths;
 mod pool;
 #[cfg(test)]
 mod tests;
 
 pub use build::apps::apps;
 pub use build::claim::claim;
-pub use build::config::{config_toml, live_settings};
+pub use build::config::{config_toml, drain_deadline_of, live_settings};
 pub use build::endpoints::{Seen, endpoints, waiting};
+pub use build::generation::generation;
 pub use build::pod::pod;
 pub use build::revision::revision;
 pub use build::routes::Served;
@@ -33,8 +36,10 @@ pub use cluster::{Certificate, Cluster, Pinned, SecretRef, Site};
 pub use invalid::Invalid;
 pub use pool::Pool;
 
-/// The generation of the pod template. It is raised when pods are built differently for the same spec; [`pod`] and [`revision`] take
-/// the one that is pinned in the pool's status, so a new release of the operator does not replace pods by itself.
+/// The generation of the pod template. It is raised when pods are built differently for the same spec, or their nodes are told
+/// something else; [`pod`], [`revision`] and [`config_toml`] take the one that is pinned in the pool's status, [`live_settings`] the one
+/// that a pod was made by ([`generation`]). So a new release of the operator does not replace pods by itself, and tells nodes nothing
+/// that they do not know.
 pub const TEMPLATE: i64 = 1;
 
 /// The user and group that nodes run as, and that their volumes belong to.

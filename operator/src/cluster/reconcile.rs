@@ -488,6 +488,7 @@ fn exposed(
             .collect();
     let certificate = of(&found.certificate).into_iter().next();
     let seen = Seen {
+        has_edges: pools.iter().any(|pool| pool.key.role == Role::Edge),
         services: &services,
         pods: &pods,
         ingress: ingress.as_deref(),

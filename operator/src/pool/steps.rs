@@ -1,5 +1,7 @@
 //! Carries out what was planned: marks on pods, orders to nodes, pods made and deleted.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -232,8 +234,10 @@ fn refused(key: &PoolRef, pod: &str, order: &str, answer: Result<(), NodeError>)
 
 /// Pushes settings that take effect without a restart to the nodes that do not have them yet.
 pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>]) {
-    let wanted = sluice_objects::live_settings(pool);
     for view in views {
+        let grace = view.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let grace = grace.and_then(|grace| u64::try_from(grace).ok()).map(Duration::from_secs);
+        let wanted = sluice_objects::live_settings(pool, sluice_objects::generation(view.pod), grace);
         let behind = view.seen.heard.is_some()
             && !view.seen.terminating
             && view.report.is_some_and(|report| report.settings_hash.as_deref() != Some(&wanted.hash));

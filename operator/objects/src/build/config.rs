@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sluice_control::{LIVE_SETTINGS, LiveSettings};
+use sluice_control::LiveSettings;
 use sluice_crds::generate::short_hash;
-use sluice_crds::names::port;
+use sluice_crds::names::{self, port};
 use sluice_crds::pool::{DrainPolicy, Gpu};
 
-use super::volumes;
-use crate::Pool;
-
-/// The key of the ConfigMap, and the name of the file.
-pub(crate) const FILE: &str = "node.toml";
+use super::generation;
+use crate::{Pool, paths};
 
 /// The termination grace of a pod is its drain deadline and this.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -24,57 +21,11 @@ pub(crate) const STOP_DELAY: Duration = Duration::from_secs(15);
 /// How long the end of a node itself may take.
 const SHUTDOWN: &str = "10s";
 
-/// What live settings are pushed with when the spec says nothing: the node's own defaults. They are pushed so that taking a setting
-/// out of the spec takes it back on nodes that were started with it.
-const LIVE_DEFAULTS: [(&str, &str); 4] =
-    [("log", "info"), ("max_streams", "2000"), ("max_viewers", ""), ("stop_delay", "")];
-
-/// Settings that specs may not set, because the operator does or because they make no sense in a pod.
-const OURS: [&str; 40] = [
-    "admin_token",
-    "admin_token_file",
-    "advertise_host",
-    "advertise_interface",
-    "cluster_addr",
-    "cluster_ca",
-    "cluster_cert",
-    "cluster_cert_key",
-    "cluster_key",
-    "cluster_key_file",
-    "cluster_mode",
-    "data_dir",
-    "drain_deadline",
-    "drain_waits_for",
-    "http_addr",
-    "https_addr",
-    "max_streams",
-    "max_viewers",
-    "multicast_group",
-    "multicast_interface",
-    "node_group",
-    "node_id",
-    "operator_ca",
-    "pod_ip",
-    "role",
-    "rtc_addr",
-    "rtmp_addr",
-    "rtmps_addr",
-    "shutdown_timeout",
-    "srt_addr",
-    "static_members",
-    "store",
-    "store_file",
-    "store_password",
-    "store_password_file",
-    "store_prefix",
-    "store_user",
-    "tls_cert",
-    "tls_key",
-    "config",
-];
+/// The one setting of the operator's that a spec may set as well.
+const LOG_FORMAT: &str = "log_format";
 
 pub(crate) fn is_ours(key: &str) -> bool {
-    OURS.contains(&key)
+    names::OPERATOR_SETTINGS.contains(&key)
 }
 
 /// The extended resource that a pool's GPU is.
@@ -82,70 +33,97 @@ pub(crate) fn gpu_resource(gpu: &Gpu) -> &str {
     gpu.resource_name.as_deref().unwrap_or("nvidia.com/gpu")
 }
 
-fn settings(pool: &Pool) -> BTreeMap<String, String> {
-    let cluster = pool.cluster();
-    let mut all: BTreeMap<String, String> = BTreeMap::from([("log_format".into(), "json".into())]);
-    all.extend(pool.spec().config.clone());
-    let mut set = |key: &str, value: String| {
-        all.insert(key.to_owned(), value);
-    };
-    set("role", pool.role().as_str().into());
-    set("data_dir", volumes::DATA_PATH.into());
-    set("node_group", pool.group().into());
-    set("cluster_mode", "mongodb".into());
-    set("store_file", volumes::path(volumes::DATABASE_URI));
-    set("store_prefix", cluster.name_prefix().into());
-    set("cluster_key_file", volumes::path(volumes::CLUSTER_KEY));
-    set("admin_token_file", volumes::path(volumes::ADMIN_TOKEN));
-    set("operator_ca", volumes::path(&format!("{}/{}", volumes::TRUST, volumes::OPERATOR_CA)));
-    let wait = match pool.drain_policy() {
-        DrainPolicy::Wait | DrainPolicy::WaitForPublishers => pool.drain_deadline().as_secs(),
-        DrainPolicy::Immediate => 0,
-    };
-    set("drain_deadline", format!("{wait}s"));
-    let for_whom = match pool.drain_policy() {
-        DrainPolicy::Wait => "all",
-        DrainPolicy::WaitForPublishers | DrainPolicy::Immediate => "publishers",
-    };
-    set("drain_waits_for", for_whom.into());
-    set("shutdown_timeout", SHUTDOWN.into());
-    if let Some(streams) = pool.spec().capacity.streams {
-        set("max_streams", streams.to_string());
-    }
-    if let Some(viewers) = pool.spec().capacity.viewers {
-        set("max_viewers", viewers.to_string());
-    }
-    if cluster.certificate().is_some() {
-        set("tls_cert", volumes::path(&format!("{}/tls.crt", volumes::TLS)));
-        set("tls_key", volumes::path(&format!("{}/tls.key", volumes::TLS)));
-        set("rtmps_addr", format!("0.0.0.0:{}", port::RTMPS));
+/// After how long a drain of a pod ends whatever is left: what the pool says, as far as the pod's termination grace (`grace`, that of
+/// the pod as it was made) allows. The grace of a pod cannot be changed, and the kubelet kills what is left when it is over; a node
+/// must not count on time that it does not have.
+pub fn drain_deadline_of(pool: &Pool, grace: Option<Duration>) -> Duration {
+    let most = grace.map_or(Duration::MAX, |grace| grace.saturating_sub(GRACE));
+    pool.drain_deadline().min(most)
+}
+
+/// Every setting that the nodes of a generation get.
+fn settings(pool: &Pool, generation: i64, grace: Option<Duration>) -> BTreeMap<String, String> {
+    let written = generation::of(generation).written;
+    let mut all = pool.spec().config.clone();
+    for (key, value) in ours(pool, grace) {
+        // What the operator says stands above the spec but for the format of the log, which is a matter of taste.
+        if written.contains(&key) && (key != LOG_FORMAT || !all.contains_key(key)) {
+            all.insert(key.to_owned(), value);
+        }
     }
     all
 }
 
-/// The configuration file of a pool's nodes. Every value is written as text, which nodes take for settings of any type.
-pub fn config_toml(pool: &Pool) -> String {
-    let table: toml::Table =
-        settings(pool).into_iter().map(|(key, value)| (key, toml::Value::String(value))).collect();
+/// What the operator itself says, as the newest generation does.
+pub(crate) fn ours(pool: &Pool, grace: Option<Duration>) -> BTreeMap<&'static str, String> {
+    let cluster = pool.cluster();
+    let (wait, for_whom) = match pool.drain_policy() {
+        DrainPolicy::Wait => (drain_deadline_of(pool, grace), "all"),
+        DrainPolicy::WaitForPublishers => (drain_deadline_of(pool, grace), "publishers"),
+        DrainPolicy::Immediate => (Duration::ZERO, "publishers"),
+    };
+    let mut all: BTreeMap<&'static str, String> = BTreeMap::from([
+        (LOG_FORMAT, "json".into()),
+        ("role", pool.role().as_str().into()),
+        ("data_dir", paths::DATA.into()),
+        ("node_group", pool.group().into()),
+        ("cluster_mode", "mongodb".into()),
+        ("store_file", paths::DATABASE_URI.into()),
+        ("store_prefix", cluster.name_prefix().into()),
+        ("cluster_key_file", paths::CLUSTER_KEY.into()),
+        ("admin_token_file", paths::ADMIN_TOKEN.into()),
+        ("operator_ca", paths::OPERATOR_CA.into()),
+        ("drain_deadline", format!("{}s", wait.as_secs())),
+        ("drain_waits_for", for_whom.into()),
+        ("shutdown_timeout", SHUTDOWN.into()),
+    ]);
+    if let Some(streams) = pool.spec().capacity.streams {
+        all.insert("max_streams", streams.to_string());
+    }
+    if let Some(viewers) = pool.spec().capacity.viewers {
+        all.insert("max_viewers", viewers.to_string());
+    }
+    if cluster.certificate().is_some() {
+        all.insert("tls_cert", paths::TLS_CERTIFICATE.into());
+        all.insert("tls_key", paths::TLS_KEY.into());
+        all.insert("rtmps_addr", format!("0.0.0.0:{}", port::RTMPS));
+    }
+    all
+}
+
+/// The configuration file of a pool's nodes, as the `generation` of the template writes it. Every value is written as text, which
+/// nodes take for settings of any type.
+pub fn config_toml(pool: &Pool, generation: i64) -> String {
+    let table: toml::Table = settings(pool, generation, None)
+        .into_iter()
+        .map(|(key, value)| (key, toml::Value::String(value)))
+        .collect();
     format!("# Kept by sluice-operator from the pool {}/{}.\n{table}", pool.namespace(), pool.name())
 }
 
-/// The settings that nodes take only at their start; they are part of the revision.
-pub(crate) fn at_start(pool: &Pool) -> BTreeMap<String, String> {
+/// The files of all generations, by their keys in the ConfigMap.
+pub(crate) fn files(pool: &Pool) -> BTreeMap<String, String> {
+    let files = generation::all().iter().zip(1..);
+    files.map(|(generation, number)| (generation.file.to_owned(), config_toml(pool, number))).collect()
+}
+
+/// The settings that nodes of a generation take only at their start; they are part of the revision.
+pub(crate) fn at_start(pool: &Pool, generation: i64) -> BTreeMap<String, String> {
+    let generation = generation::of(generation);
     let mut config = pool.spec().config.clone();
-    config.retain(|key, _| !LIVE_SETTINGS.contains(&key.as_str()));
+    config.retain(|key, _| !generation.is_live(key));
     config
 }
 
-/// The settings that nodes take while they run; all of them, so that what leaves the spec is taken back.
-pub fn live_settings(pool: &Pool) -> LiveSettings {
-    let configured = settings(pool);
-    let settings: Map<String, Value> = LIVE_SETTINGS
+/// The settings that the nodes of a `generation` take while they run; all of them, so that what leaves the spec is taken back.
+/// `grace` is the termination grace of the pod that they are for ([`drain_deadline_of`]).
+pub fn live_settings(pool: &Pool, generation: i64, grace: Option<Duration>) -> LiveSettings {
+    let configured = settings(pool, generation, grace);
+    let settings: Map<String, Value> = generation::of(generation)
+        .live
         .iter()
-        .filter_map(|key| {
-            let default =
-                || LIVE_DEFAULTS.iter().find(|(name, _)| name == key).map(|(_, value)| (*value).to_owned());
-            let value = configured.get(*key).cloned().or_else(default)?;
+        .filter_map(|(key, default)| {
+            let value = configured.get(*key).cloned().or_else(|| default.map(str::to_owned))?;
             Some(((*key).to_owned(), Value::String(value)))
         })
         .collect();

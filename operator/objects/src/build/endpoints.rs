@@ -15,6 +15,8 @@ use crate::{Cluster, Site};
 /// What the API server has of a cluster's exposure, status included.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen<'a> {
+    /// Whether it has edge pools: viewers' hosts then lead to edges, which take no publishers.
+    pub has_edges: bool,
     /// Services of its pools by which they are reached from outside; others are passed over.
     pub services: &'a [Service],
     /// Its pods: the addresses of their machines, for node ports and ports of the machine.
@@ -92,8 +94,8 @@ fn bracketed(host: &str) -> String {
 pub fn endpoints(cluster: &Cluster, site: &Site, seen: &Seen<'_>) -> Endpoints {
     let mut found = Found::default();
     if let Some(ingress) = &cluster.exposure().ingress {
-        let publish = ingress.publish_host.as_deref().unwrap_or(&ingress.host);
-        found.http(if ingress.tls { "https" } else { "http" }, &[&ingress.host], &[publish]);
+        let publish = ingress.publish_host.as_deref().or_else(|| (!seen.has_edges).then_some(&*ingress.host));
+        found.http(if ingress.tls { "https" } else { "http" }, &[&ingress.host], publish.as_slice());
     }
     gateway(cluster, &mut found);
     for service in seen.services {

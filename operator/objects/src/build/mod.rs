@@ -7,6 +7,7 @@ pub(crate) mod claim;
 pub(crate) mod config;
 pub(crate) mod endpoints;
 mod exposure;
+pub(crate) mod generation;
 pub(crate) mod gpu;
 mod ingress;
 pub(crate) mod meta;
@@ -85,7 +86,7 @@ pub fn pool_objects(pool: &Pool, pods: &[String]) -> PoolObjects {
         exposures: exposure::exposures(pool, pods),
         config: ConfigMap {
             metadata: meta::of_pool(pool, names::config_map(pool.name())),
-            data: Some(BTreeMap::from([(config::FILE.to_owned(), config::config_toml(pool))])),
+            data: Some(config::files(pool)),
             ..ConfigMap::default()
         },
         budget: budget::budget(pool),

@@ -11,7 +11,7 @@ use sluice_crds::pool::{PoolExposure, Resources, Role};
 use sluice_crds::quantity::Quantities;
 
 use super::{config, gpu, meta, placement, revision, volumes};
-use crate::{Pool, USER};
+use crate::{Pool, USER, paths};
 
 /// The pod of a slot, built as the `generation` of the template does; [`TEMPLATE`](crate::TEMPLATE) is the newest.
 ///
@@ -30,12 +30,13 @@ pub fn pod(pool: &Pool, slot: u32, generation: i64) -> Pod {
         (names::STATE, "active"),
     ]));
     metadata.labels = Some(labels);
-    let annotations = pool.template().annotations.clone();
-    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
-    Pod { metadata, spec: Some(spec(pool, &name)), status: None }
+    let mut annotations = pool.template().annotations.clone();
+    annotations.insert(names::TEMPLATE.into(), generation.to_string());
+    metadata.annotations = Some(annotations);
+    Pod { metadata, spec: Some(spec(pool, &name, generation)), status: None }
 }
 
-fn spec(pool: &Pool, name: &str) -> PodSpec {
+fn spec(pool: &Pool, name: &str, generation: i64) -> PodSpec {
     let cluster = pool.cluster();
     let placement = &pool.spec().placement;
     let grace = pool.drain_deadline() + config::GRACE;
@@ -51,7 +52,7 @@ fn spec(pool: &Pool, name: &str) -> PodSpec {
     PodSpec {
         containers,
         init_containers: (!init.is_empty()).then_some(init),
-        volumes: Some(volumes::volumes(pool, name)),
+        volumes: Some(volumes::volumes(pool, name, generation)),
         image_pull_secrets: (!pull.is_empty()).then_some(pull),
         service_account_name: Some(names::service_account(cluster.name())),
         automount_service_account_token: Some(false),
@@ -133,7 +134,7 @@ fn environment() -> Vec<EnvVar> {
         }),
     };
     vec![
-        EnvVar { name: "SLUICE_CONFIG".into(), value: Some(volumes::path(config::FILE)), value_from: None },
+        EnvVar { name: "SLUICE_CONFIG".into(), value: Some(paths::CONFIG.into()), value_from: None },
         field("POD_NAME", "metadata.name"),
         field("POD_IP", "status.podIP"),
         field("NODE_NAME", "spec.nodeName"),

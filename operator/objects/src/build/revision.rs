@@ -66,7 +66,7 @@ fn entries(pool: &Pool, generation: i64) -> Entries {
     put(&mut all, "adminToken", secret(cluster.admin_token()));
     put(&mut all, "namePrefix", cluster.name_prefix());
     put(&mut all, "tls", cluster.certificate().map(|certificate| certificate.secret.as_str()));
-    put(&mut all, "config", config::at_start(pool));
+    put(&mut all, "config", config::at_start(pool, generation));
     put(&mut all, "group", Some(pool.group()).filter(|group| *group != pool.name()));
     put(&mut all, "storage", pool.storage().map(|_| true));
     put(&mut all, "restartedAt", pool.restarted_at());

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 use sluice_crds::names;
 
-use super::{claim, config};
-use crate::{Pool, SecretRef};
+use super::{claim, generation};
+use crate::{Pool, SecretRef, paths};
 
 pub(crate) const CONFIG: &str = "config";
 pub(crate) const DATA: &str = "data";
@@ -17,27 +17,13 @@ pub(crate) const TMP: &str = "tmp";
 /// The names of the operator's volumes.
 pub(crate) const OURS: [&str; 3] = [CONFIG, DATA, TMP];
 
-pub(crate) const CONFIG_PATH: &str = "/etc/sluice";
-pub(crate) const DATA_PATH: &str = "/var/lib/sluice";
-pub(crate) const TMP_PATH: &str = "/tmp";
-
-pub(crate) const CLUSTER_KEY: &str = "secrets/cluster-key";
-pub(crate) const ADMIN_TOKEN: &str = "secrets/admin-token";
-pub(crate) const DATABASE_URI: &str = "secrets/database-uri";
-pub(crate) const TLS: &str = "tls";
-pub(crate) const TRUST: &str = "trust";
-/// The key of the trust ConfigMap, and the name of the file.
+/// The key of the trust ConfigMap.
 pub(crate) const OPERATOR_CA: &str = "operator-ca.crt";
 
 /// The node reads secrets as its group; nobody else does.
 const MODE: i32 = 0o440;
 
-/// Where something of the projected volume is.
-pub(crate) fn path(inside: &str) -> String {
-    format!("{CONFIG_PATH}/{inside}")
-}
-
-pub(crate) fn volumes(pool: &Pool, pod: &str) -> Vec<Volume> {
+pub(crate) fn volumes(pool: &Pool, pod: &str, generation: i64) -> Vec<Volume> {
     let data = match pool.storage() {
         Some(_) => Volume {
             name: DATA.into(),
@@ -49,7 +35,7 @@ pub(crate) fn volumes(pool: &Pool, pod: &str) -> Vec<Volume> {
         },
         None => empty(DATA),
     };
-    let mut all = vec![configuration(pool), data, empty(TMP)];
+    let mut all = vec![configuration(pool, generation), data, empty(TMP)];
     all.extend(pool.template().volumes.iter().cloned());
     all
 }
@@ -62,8 +48,11 @@ pub(crate) fn mounts(pool: &Pool) -> Vec<VolumeMount> {
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
-    let mut all =
-        vec![mount(CONFIG, CONFIG_PATH, true), mount(DATA, DATA_PATH, false), mount(TMP, TMP_PATH, false)];
+    let mut all = vec![
+        mount(CONFIG, paths::GIVEN, true),
+        mount(DATA, paths::DATA, false),
+        mount(TMP, paths::TMP, false),
+    ];
     all.extend(pool.template().mounts.iter().cloned());
     all
 }
@@ -72,21 +61,21 @@ fn empty(name: &str) -> Volume {
     Volume { name: name.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
 }
 
-fn configuration(pool: &Pool) -> Volume {
+fn configuration(pool: &Pool, generation: i64) -> Volume {
     let cluster = pool.cluster();
     let secret = |secret: &SecretRef, path: &str| from_secret(&secret.name, vec![item(&secret.key, path)]);
     let mut sources = vec![
-        from_config_map(names::config_map(pool.name()), vec![item(config::FILE, config::FILE)]),
         from_config_map(
-            names::trust_config_map(cluster.name()),
-            vec![item(OPERATOR_CA, &format!("{TRUST}/{OPERATOR_CA}"))],
+            names::config_map(pool.name()),
+            vec![item(generation::of(generation).file, paths::CONFIG)],
         ),
-        secret(cluster.cluster_key(), CLUSTER_KEY),
-        secret(cluster.admin_token(), ADMIN_TOKEN),
-        secret(cluster.database(), DATABASE_URI),
+        from_config_map(names::trust_config_map(cluster.name()), vec![item(OPERATOR_CA, paths::OPERATOR_CA)]),
+        secret(cluster.cluster_key(), paths::CLUSTER_KEY),
+        secret(cluster.admin_token(), paths::ADMIN_TOKEN),
+        secret(cluster.database(), paths::DATABASE_URI),
     ];
     if let Some(certificate) = cluster.certificate() {
-        let items = ["tls.crt", "tls.key"].map(|key| item(key, &format!("{TLS}/{key}"))).to_vec();
+        let items = vec![item("tls.crt", paths::TLS_CERTIFICATE), item("tls.key", paths::TLS_KEY)];
         sources.push(from_secret(&certificate.secret, items));
     }
     Volume {
@@ -97,7 +86,7 @@ fn configuration(pool: &Pool) -> Volume {
 }
 
 fn item(key: &str, path: &str) -> KeyToPath {
-    KeyToPath { key: key.into(), path: path.into(), mode: None }
+    KeyToPath { key: key.into(), path: paths::inside(path).into(), mode: None }
 }
 
 fn from_secret(name: &str, items: Vec<KeyToPath>) -> VolumeProjection {

@@ -12,6 +12,7 @@ use sluice_crds::{names, pool::PodTemplate};
 use super::{keys, label, labels, variable};
 use crate::build::volumes;
 use crate::invalid::Problems;
+use crate::paths;
 
 /// What a spec adds to pods.
 #[derive(Clone, Debug, Default)]
@@ -129,9 +130,9 @@ fn check_volumes(problems: &mut Problems, volumes: &[Volume], mounts: &[VolumeMo
         {
             problems.say(format!("{field}.mountPath"), "is no absolute path of a folder or file");
         }
-        let taken = [volumes::DATA_PATH, volumes::TMP_PATH].contains(&path)
-            || path == volumes::CONFIG_PATH
-            || path.starts_with(&format!("{}/", volumes::CONFIG_PATH));
+        let taken = [paths::DATA, paths::TMP].contains(&path)
+            || path == paths::GIVEN
+            || path.starts_with(&format!("{}/", paths::GIVEN));
         if taken {
             problems
                 .say(format!("{field}.mountPath"), format!("{path} is the operator's: choose another path"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{cluster_with, origins_of, repository, served, site};
-use crate::{cluster_objects, config_toml, live_settings};
+use crate::{TEMPLATE, cluster_objects, config_toml, live_settings};
 
 fn source(path: &str) -> String {
     std::fs::read_to_string(repository(path)).expect("the node's source")
@@ -20,7 +20,7 @@ fn every_setting_exists_and_live_ones_are_live() {
         json!({ "capacity": { "streams": 5, "viewers": 6 }, "config": { "log": "debug", "hls_list_size": "10" } }),
     )
     .expect("right");
-    let text = config_toml(&pool);
+    let text = config_toml(&pool, TEMPLATE);
     let table: toml::Table = text.parse().expect("TOML");
     assert!(table.len() > 15, "{text}");
     for (key, value) in &table {
@@ -30,7 +30,7 @@ fn every_setting_exists_and_live_ones_are_live() {
         let secret = key.strip_suffix("_file");
         assert!(line(key) || secret.is_some_and(line), "nodes have no setting {key}");
     }
-    let live = live_settings(&pool);
+    let live = live_settings(&pool, TEMPLATE, None);
     assert_eq!(
         live.settings.keys().collect::<Vec<_>>(),
         sluice_control::LIVE_SETTINGS.iter().collect::<Vec<_>>(),
@@ -38,7 +38,7 @@ fn every_setting_exists_and_live_ones_are_live() {
     );
     // The defaults that are pushed are the node's own.
     let plain = origins_of(&cluster, json!({})).expect("right");
-    for (key, value) in &live_settings(&plain).settings {
+    for (key, value) in &live_settings(&plain, TEMPLATE, None).settings {
         let value = value.as_str().expect("text");
         if key != "drain_deadline" {
             let line = settings
@@ -82,7 +82,7 @@ fn alerts_use_metrics_that_nodes_export() {
 #[test]
 fn probes_ask_paths_that_need_no_token() {
     let router = source("node/api/src/router.rs");
-    let pod = crate::pod(&super::origins(json!({})), 0, crate::TEMPLATE);
+    let pod = crate::pod(&super::origins(json!({})), 0, TEMPLATE);
     let container = pod.spec.expect("a spec").containers.remove(0);
     for probe in [container.startup_probe, container.readiness_probe] {
         let path = probe.and_then(|probe| probe.http_get).and_then(|get| get.path).expect("a path");

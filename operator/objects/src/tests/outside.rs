@@ -209,6 +209,7 @@ fn what_is_waited_for_is_named() {
         json!({ "conditions": [{ "type": "Ready", "status": "False", "message": "no issuer" }] }),
     );
     let seen = Seen {
+        has_edges: true,
         services: &waits,
         pods: &[],
         ingress: Some(&ingress),
@@ -233,6 +234,7 @@ fn what_is_waited_for_is_named() {
     let routes = [with(&objects.routes[0], taken("True"))];
     let issued = with(&certificate, ready);
     let seen = Seen {
+        has_edges: true,
         services: &services,
         pods: &[],
         ingress: Some(&ingress),
@@ -284,10 +286,13 @@ fn apps_are_those_of_the_spec_and_those_to_delete() {
 
 #[test]
 fn live_settings_are_whole_and_their_hash_follows_them() {
-    let plain = live_settings(&origins(json!({})));
+    let plain = live_settings(&origins(json!({})), TEMPLATE, None);
     assert_eq!(plain.settings["drain_deadline"], "3600s");
     assert_eq!(plain.settings["max_viewers"], "", "no number is given back as no number");
-    assert_eq!(plain.hash, live_settings(&origins(json!({ "config": { "hls_segment_time": "4s" } }))).hash);
+    assert_eq!(
+        plain.hash,
+        live_settings(&origins(json!({ "config": { "hls_segment_time": "4s" } })), TEMPLATE, None).hash
+    );
     for (spec, key, value) in [
         (json!({ "capacity": { "streams": 7 } }), "max_streams", "7"),
         (json!({ "capacity": { "viewers": 8 } }), "max_viewers", "8"),
@@ -295,7 +300,7 @@ fn live_settings_are_whole_and_their_hash_follows_them() {
         (json!({ "drain": { "deadline": "30m" } }), "drain_deadline", "1800s"),
         (json!({ "drain": { "policy": "Immediate" } }), "drain_deadline", "0s"),
     ] {
-        let live = live_settings(&origins(spec));
+        let live = live_settings(&origins(spec), TEMPLATE, None);
         assert_eq!(live.settings[key], value);
         assert_ne!(live.hash, plain.hash, "{key}");
     }

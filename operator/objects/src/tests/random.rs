@@ -196,7 +196,7 @@ proptest! {
         match pool {
             Ok(pool) => {
                 selectors::check_pool(&pool, kind, &[0, 1, 7, 1023]);
-                config_toml(&pool).parse::<toml::Table>().expect("TOML");
+                config_toml(&pool, TEMPLATE).parse::<toml::Table>().expect("TOML");
                 let only_host_ports = restricted::violations(&pod(&pool, 0, TEMPLATE)).iter().all(|one| one == "node: hostPort");
                 prop_assert!(only_host_ports);
                 let text = serde_json::to_string(&pod(&pool, 3, TEMPLATE)).expect("JSON");

@@ -118,7 +118,7 @@ fn what_reaches_a_pod_changes_it() {
         let made = |pool: &Pool| {
             let mut pod = crate::pod(pool, 0, TEMPLATE);
             pod.metadata.labels.get_or_insert_default().remove(names::REVISION);
-            (pod, crate::config_toml(pool))
+            (pod, crate::config_toml(pool, TEMPLATE))
         };
         assert_ne!(made(&plain), made(&changed), "{change}");
         seen.push(revision);
