@@ -42,6 +42,19 @@ def body(checks, sample):
         sample.ready()
     checks.holds("an edge that was deleted by force is replaced", pod_again)
 
+    def since():
+        """Since when all of it is Ready."""
+        items = sample.json("get", "mcl,opool,epool")["items"]
+        return {i["metadata"]["name"]: next(c["lastTransitionTime"] for c in i["status"]["conditions"] if c["type"] == "Ready") for i in items}
+
+    sample.ready()
+    earlier = since()
+    sample.kill_operator()
+    sample.operator_ready()
+    # Its lease lasts 15 s.
+    time.sleep(25)
+    checks.check("another operator that takes over finds all as Ready as it was", since() == earlier, f"{earlier}, then {since()}")
+
     before = sample.owned()
     names = sorted(before)
     for index, moment in enumerate(MOMENTS):
