@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use sluice_identity::OperatorAuthority;
 use sluice_objects::{Cluster, Site};
@@ -15,7 +16,7 @@ use crate::discovery::Served;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::nodes::{Credentials, Nodes};
-use crate::owned::{ClusterRef, Stores, Triggers};
+use crate::owned::{ClusterRef, PoolRef, Stores, Triggers};
 use crate::pool::overlay::Overlay;
 use crate::pool::status::Problem;
 use crate::queue::Failure;
@@ -52,6 +53,16 @@ pub struct Context {
     pub prepared: Shelf<ClusterRef, Prepared>,
     /// When counts were written last, by uid.
     pub counted: Shelf<String, Instant>,
+    /// By what pools are reached, by uid.
+    pub reached: Shelf<String, String>,
+    /// Pods that failed, by the uid of their pool.
+    pub failures: Failures,
+    /// Settings that nodes refused, by the uid of the pod: of which hash, by which run of the node, and why.
+    pub refused: Shelf<String, (String, u32, String)>,
+    /// Pods whose names were taken when they were to be made, and since when, by pool and name.
+    pub taken: Shelf<(PoolRef, String), Instant>,
+    /// Secrets of users as they were read last.
+    pub read: Shelf<(String, String), (Instant, Option<Secret>)>,
 }
 
 impl Context {
@@ -72,6 +83,12 @@ impl Context {
         there.extend(origins.all().iter().filter_map(|pool| pool.uid()));
         there.extend(edges.all().iter().filter_map(|pool| pool.uid()));
         self.counted.retain(|uid| there.contains(uid));
+        self.reached.retain(|uid| there.contains(uid));
+        self.failures.0.retain(|uid| there.contains(uid));
+        let pods = self.stores.pods.all().iter().filter_map(|pod| pod.uid()).collect::<HashSet<String>>();
+        self.refused.retain(|uid| pods.contains(uid));
+        self.taken.with(|all| all.retain(|_, since| since.elapsed() < HOUR));
+        self.read.with(|all| all.retain(|_, (at, _)| at.elapsed() < HOUR));
     }
 
     /// Whether a status is to be written now: `None` when it is, else after which time. A status that differs in counts alone is
@@ -82,6 +99,38 @@ impl Context {
         }
         let since = self.counted.get(&uid.to_owned())?.elapsed();
         COUNTS.checked_sub(since).filter(|left| !left.is_zero())
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Pods that failed lately.
+#[derive(Default)]
+pub struct Failures(Shelf<String, Vec<Instant>>);
+
+impl Failures {
+    /// Failures are remembered for so long.
+    const LATELY: Duration = Duration::from_secs(600);
+
+    /// One more in this pool.
+    pub fn add(&self, pool: &str) {
+        self.0.with(|all| {
+            let times = all.entry(pool.to_owned()).or_default();
+            times.retain(|at| at.elapsed() < Self::LATELY);
+            // More than make a difference are not kept.
+            times.truncate(32);
+            times.push(Instant::now());
+        });
+    }
+
+    /// How many there were lately.
+    pub fn lately(&self, pool: &str) -> usize {
+        self.0
+            .get(&pool.to_owned())
+            .unwrap_or_default()
+            .iter()
+            .filter(|at| at.elapsed() < Self::LATELY)
+            .count()
     }
 }
 
@@ -129,6 +178,19 @@ impl<K: Eq + std::hash::Hash, V: Clone> Shelf<K, V> {
     /// Takes it away.
     pub fn remove(&self, key: &K) {
         self.with(|all| drop(all.remove(key)));
+    }
+
+    /// Puts it there, and says whether something else was there (or nothing).
+    pub fn changed(&self, key: &K, value: V) -> bool
+    where
+        K: Clone,
+        V: PartialEq,
+    {
+        self.with(|all| {
+            let other = all.get(key) != Some(&value);
+            all.insert(key.clone(), value);
+            other
+        })
     }
 
     /// Keeps what fits.

@@ -149,6 +149,11 @@ async fn work(
         overlay: Default::default(),
         prepared: Shelf::default(),
         counted: Shelf::default(),
+        reached: Shelf::default(),
+        failures: Default::default(),
+        refused: Shelf::default(),
+        taken: Shelf::default(),
+        read: Shelf::default(),
     });
     stores.trigger_all(&triggers);
     let (halt, halted) = watch::channel(false);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{ApiResource, DynamicObject};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Resource, ResourceExt};
 use sluice_control::Report;
 use sluice_crds::cluster::{AppStatus, MediaClusterStatus};
@@ -14,7 +14,7 @@ use sluice_crds::generate::hash;
 use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_crds::{MediaCluster, names};
 use sluice_identity::OperatorTls;
-use sluice_objects::{Cluster, ClusterObjects, Pinned, Seen};
+use sluice_objects::{Cluster, ClusterObjects, Pinned, SecretRef, Seen};
 
 use super::apps::{self, Candidate};
 use super::secrets::{self, Found};
@@ -24,11 +24,19 @@ use crate::context::{Context, Error, Prepared, Ready};
 use crate::events::Note;
 use crate::nodes::{Credentials, Seen as Heard};
 use crate::owned::{ClusterRef, PoolRef};
+use crate::pool::observe;
+use crate::pool::reconcile::Outcome;
 use crate::pool::status::Problem;
 use crate::queue::Next;
 
 /// Apps that a node did not take are told again after this time, and Secrets that are missing are looked for.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What is about to be known is looked at again after this time.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What was read of a user's Secret is believed for so long.
+const READ: Duration = Duration::from_secs(30);
 
 /// What a node said is believed for so long.
 const FRESH: Duration = Duration::from_secs(10);
@@ -79,32 +87,22 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
     }
 
     // Build and apply.
-    let (mut exposure, mut missing) = (None, Vec::new());
+    let mut exposure = None;
     let mut endpoints = before.map(|before| before.endpoints.clone()).unwrap_or_default();
-    let mut failed = None;
+    let mut done = Outcome { problems, failed: None };
     if let Some(cluster) = &cluster {
+        let mut applied = Applied::default();
         if !spec.paused {
-            match apply(&context, &resource, cluster, &pools).await {
-                Ok(kinds) => missing = kinds,
-                Err(Error::Apply(error)) => match crate::pool::reconcile::explained(&error) {
-                    Some(problem) => {
-                        problems.push(problem);
-                        failed = Some(error);
-                    }
-                    None => return Err(error.into()),
-                },
-                Err(error) => return Err(error),
-            }
+            applied = apply(&context, &resource, cluster, &pools, &mut done).await;
         }
-        (exposure, endpoints) = exposed(&context, &resource, cluster, &pools, &missing);
+        (exposure, endpoints) = exposed(&context, &resource, cluster, &pools, &applied.missing);
         // Pools may go on when all that their pods mount is there.
-        prepare(&context, &key, cluster, &trust, failed.is_some());
-    } else {
-        // What runs is kept and heard with what was valid last.
-        let problem = problems.first().cloned();
-        if let (Some(problem), None | Some(Prepared::Not(_))) = (problem, context.prepared.get(&key)) {
-            shelve(&context, &key, Prepared::Not(problem));
-        }
+        prepare(&context, &key, cluster, &mut trust, applied.hold, &mut done.problems);
+    } else if let (Some(problem), None | Some(Prepared::Not(_))) =
+        (done.problems.first().cloned(), context.prepared.get(&key))
+    {
+        // What runs with what was valid last is kept, and heard.
+        shelve(&context, &key, Prepared::Not(problem));
     }
     let (apps, apps_wait) = match &cluster {
         Some(cluster) if !spec.paused => tell_apps(&context, cluster, before, &pools).await,
@@ -132,7 +130,7 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
                 reports,
             })
             .collect(),
-        problems,
+        problems: done.problems,
         database: trust.database.clone(),
         exposure,
         endpoints,
@@ -141,12 +139,28 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
         stopped: spec.stopped,
     };
     let waits = !trust.problems.is_empty() || trust.database.is_some();
-    let told = report(&context, &resource, facts).await?;
-    if let Some(error) = failed {
+    let early = before.is_some() && pools.iter().any(PoolSeen::is_early);
+    // Right after the start of the operator, what was told before is truer than what is known so far.
+    let told = if early { Some(SOON) } else { report(&context, &resource, facts).await? };
+    if let Some(error) = done.failed {
         return Err(error.into());
     }
     let next = [told, apps_wait, waits.then_some(AGAIN)].into_iter().flatten().min();
     Ok(next.map_or(Next::Change, Next::After))
+}
+
+impl PoolSeen {
+    /// Whether nodes of it run that have neither answered nor failed to.
+    fn is_early(&self) -> bool {
+        let up = |pod: &Pod| {
+            pod.metadata.deletion_timestamp.is_none()
+                && observe::node_container(pod).is_some_and(|node| node.ready)
+        };
+        self.pods.iter().filter(|pod| up(pod)).any(|pod| {
+            let heard = self.heard.iter().find(|(uid, _)| Some(uid) == pod.metadata.uid.as_ref());
+            heard.is_none_or(|(_, heard)| heard.report.is_none() && heard.failure.is_none())
+        })
+    }
 }
 
 fn pools(context: &Context, key: &ClusterRef) -> Vec<PoolSeen> {
@@ -211,7 +225,6 @@ fn pin(context: &Context, resource: &MediaCluster) -> Pinned {
 struct Trust {
     key: Option<Vec<u8>>,
     key_hash: Option<String>,
-    token: bool,
     database: Option<Problem>,
     problems: Vec<Problem>,
 }
@@ -223,85 +236,51 @@ async fn read_secrets(
     running: bool,
     trust: &mut Trust,
 ) -> Result<(), Error> {
-    let client = context.applier.client();
-    let failed = |what| move |source| Error::Read { what, source };
     let paused = resource.spec.paused;
-    let cached = |name: &str| context.stores.secrets.get(cluster.namespace(), name);
+    let recorded = trust.key_hash.clone();
 
     let wanted = cluster.cluster_key();
-    let found = if wanted.generated {
-        let recorded = trust.key_hash.clone();
-        let cached = cached(&wanted.name);
-        if cached.is_none() && paused {
-            None
-        } else {
-            let found = secrets::generated(
-                client,
-                &context.secrets,
-                resource,
-                wanted,
-                recorded.as_deref(),
-                running,
-                true,
-                cached.as_deref(),
-            );
-            Some(found.await.map_err(failed("the Secret with the cluster key"))?)
-        }
-    } else {
-        let found = secrets::given(client, cluster.namespace(), wanted, "spec.security.clusterKey");
-        Some(found.await.map_err(failed("the Secret of spec.security.clusterKey"))?)
-    };
-    match found {
+    match secret(context, resource, wanted, "spec.security.clusterKey", recorded.as_deref(), running, true)
+        .await?
+    {
         Some(Found::Value { value, restored }) => {
             if restored {
                 let note = format!("the Secret {} was deleted: it is as it was again", wanted.name);
                 context.events.about(resource, Note::warning("ClusterKeyRestored", note));
             }
-            trust.key_hash = wanted.generated.then(|| hash(&value));
-            trust.key = Some(value);
+            let now = hash(&value);
+            match &recorded {
+                Some(before) if *before != now && running && !wanted.generated => {
+                    trust.problems.push(secrets::changed(wanted));
+                    // Those that run have the old one.
+                    trust.key = context.secrets.recall_hash(&resource.uid().unwrap_or_default(), before);
+                }
+                _ => {
+                    context.secrets.keep(&resource.uid().unwrap_or_default(), &wanted.name, &value);
+                    trust.key_hash = Some(now);
+                    trust.key = Some(value);
+                }
+            }
         }
         Some(Found::Missing(problem)) => trust.problems.push(problem),
         None => {}
     }
 
     let wanted = cluster.admin_token();
-    let found = if wanted.generated {
-        let cached = cached(&wanted.name);
-        if cached.is_none() && paused {
-            None
-        } else {
-            let found = secrets::generated(
-                client,
-                &context.secrets,
-                resource,
-                wanted,
-                None,
-                running,
-                false,
-                cached.as_deref(),
-            );
-            Some(found.await.map_err(failed("the Secret with the admin token"))?)
-        }
-    } else {
-        let found = secrets::given(client, cluster.namespace(), wanted, "spec.security.adminToken");
-        Some(found.await.map_err(failed("the Secret of spec.security.adminToken"))?)
-    };
-    match found {
-        Some(Found::Value { .. }) => trust.token = true,
-        Some(Found::Missing(problem)) => trust.problems.push(problem),
-        None => {}
+    if let Some(Found::Missing(problem)) =
+        secret(context, resource, wanted, "spec.security.adminToken", None, running, false).await?
+    {
+        trust.problems.push(problem);
     }
 
-    let found =
-        secrets::given(client, cluster.namespace(), cluster.database(), "spec.database.external.secret");
-    match found.await.map_err(failed("the Secret of spec.database.external"))? {
+    let field = "spec.database.external.secret";
+    match given(context, cluster.namespace(), cluster.database(), field).await? {
         Found::Value { value, .. } if !is_uri(&value) => {
+            let SecretRef { name, key, .. } = cluster.database();
             trust.database = Some(Problem {
                 reason: "SecretInvalid",
                 message: format!(
-                    "spec.database.external.secret: the key {} of the Secret {} is no mongodb:// or mongodb+srv:// URI",
-                    cluster.database().key,
-                    cluster.database().name
+                    "{field}: the key {key} of the Secret {name} is no mongodb:// or mongodb+srv:// URI"
                 ),
                 stuck: true,
             });
@@ -309,50 +288,128 @@ async fn read_secrets(
         Found::Value { .. } => {}
         Found::Missing(problem) => trust.database = Some(problem),
     }
+
+    // One that cert-manager makes comes when it is made; until then pods wait for it as they do for this.
+    if let Some(certificate) = cluster.certificate()
+        && !paused
+    {
+        let field = if certificate.issued.is_some() {
+            "spec.security.tls.issuer"
+        } else {
+            "spec.security.tls.secretName"
+        };
+        for key in ["tls.crt", "tls.key"] {
+            let wanted = SecretRef { name: certificate.secret.clone(), key: key.into(), generated: false };
+            if let Found::Missing(mut problem) = given(context, cluster.namespace(), &wanted, field).await? {
+                problem.stuck = certificate.issued.is_none();
+                trust.problems.push(problem);
+                break;
+            }
+        }
+    }
     Ok(())
+}
+
+/// A Secret that the operator makes, or one that the spec names. `None` for one that is not there and may not be made now.
+async fn secret(
+    context: &Context,
+    resource: &MediaCluster,
+    wanted: &SecretRef,
+    field: &'static str,
+    recorded: Option<&str>,
+    running: bool,
+    immutable: bool,
+) -> Result<Option<Found>, Error> {
+    let namespace = resource.namespace().unwrap_or_default();
+    if !wanted.generated {
+        return given(context, &namespace, wanted, field).await.map(Some);
+    }
+    let cached = context.stores.secrets.get(&namespace, &wanted.name);
+    if cached.is_none() && resource.spec.paused {
+        return Ok(None);
+    }
+    let client = context.applier.client();
+    let found = secrets::generated(
+        client,
+        &context.secrets,
+        resource,
+        wanted,
+        recorded,
+        running,
+        immutable,
+        cached.as_deref(),
+    );
+    found.await.map(Some).map_err(|source| Error::Read { what: "a Secret that the operator makes", source })
+}
+
+/// A value of a Secret that the spec names, as it was at most [`READ`] ago; what is missing is looked for each time.
+async fn given(
+    context: &Context,
+    namespace: &str,
+    wanted: &SecretRef,
+    field: &'static str,
+) -> Result<Found, Error> {
+    let key = (namespace.to_owned(), wanted.name.clone());
+    let known = context.read.get(&key).filter(|(at, secret)| secret.is_some() && at.elapsed() < READ);
+    let secret = match known {
+        Some((_, secret)) => secret,
+        None => {
+            let secrets: Api<Secret> = Api::namespaced(context.applier.client().clone(), namespace);
+            let read = secrets.get_opt(&wanted.name).await;
+            let read = read.map_err(|source| Error::Read { what: field, source })?;
+            context.read.put(key, (Instant::now(), read.clone()));
+            read
+        }
+    };
+    let found = secrets::given(secret.as_ref(), namespace, wanted, field);
+    if let Found::Missing(_) = found {
+        context.read.remove(&(namespace.to_owned(), wanted.name.clone()));
+    }
+    Ok(found)
 }
 
 fn is_uri(value: &[u8]) -> bool {
     value.starts_with(b"mongodb://") || value.starts_with(b"mongodb+srv://")
 }
 
-/// Tells the pools how the cluster is.
-fn prepare(context: &Context, key: &ClusterRef, cluster: &Cluster, trust: &Trust, incomplete: bool) {
-    let prepared = match (&trust.key, trust.problems.first()) {
-        (Some(value), problem) => match OperatorTls::from_key(&context.authority, value) {
-            Ok(tls) => {
-                let source = [value.as_slice(), context.authority.certificate_pem().as_bytes()].concat();
-                let waiting = || Problem {
-                    reason: "ClusterNotReady",
-                    message: format!(
-                        "MediaCluster {}: what its pods need could not be applied yet",
-                        key.name
-                    ),
-                    stuck: false,
-                };
-                let hold = problem.or(trust.database.as_ref()).cloned().or_else(|| incomplete.then(waiting));
-                Prepared::Ready(Arc::new(Ready {
-                    cluster: cluster.clone(),
-                    credentials: Credentials::new(tls, &source),
-                    trust: hash(&source),
-                    hold,
-                }))
-            }
-            Err(error) => Prepared::Not(Problem {
-                reason: "ClusterKeyInvalid",
-                message: error.to_string(),
-                stuck: true,
-            }),
-        },
+/// Tells the pools how the cluster is. `hold`: pods may not be made yet, and why.
+fn prepare(
+    context: &Context,
+    key: &ClusterRef,
+    cluster: &Cluster,
+    trust: &mut Trust,
+    hold: Option<Problem>,
+    problems: &mut Vec<Problem>,
+) {
+    let hold = trust.problems.first().or(trust.database.as_ref()).cloned().or(hold);
+    let made = trust.key.as_ref().map(|value| {
+        let source = [value.as_slice(), context.authority.certificate_pem().as_bytes()].concat();
+        OperatorTls::from_key(&context.authority, value).map(|tls| (tls, source))
+    });
+    let prepared = match (made, hold) {
+        (Some(Ok((tls, source))), hold) => Prepared::Ready(Arc::new(Ready {
+            cluster: cluster.clone(),
+            credentials: Credentials::new(tls, &source),
+            trust: hash(&source),
+            hold,
+        })),
+        (Some(Err(error)), _) => {
+            let SecretRef { name, key, .. } = cluster.cluster_key();
+            let message =
+                format!("spec.security.clusterKey: the key {key} of the Secret {name} is of no use: {error}");
+            let problem = Problem { reason: "ClusterKeyInvalid", message, stuck: true };
+            problems.push(problem.clone());
+            Prepared::Not(problem)
+        }
         (None, Some(problem)) => match context.prepared.get(key) {
             // The key is gone, and the nodes still have it: they are heard as before, and no new ones are made.
             Some(Prepared::Ready(ready)) => Prepared::Ready(Arc::new(Ready {
                 cluster: cluster.clone(),
                 credentials: ready.credentials.clone(),
                 trust: ready.trust.clone(),
-                hold: Some(problem.clone()),
+                hold: Some(problem),
             })),
-            _ => Prepared::Not(problem.clone()),
+            _ => Prepared::Not(problem),
         },
         (None, None) => return,
     };
@@ -374,13 +431,23 @@ fn shelve(context: &Context, key: &ClusterRef, prepared: Prepared) {
     }
 }
 
-/// Everything the cluster owns. Gives the kinds that are wanted and not served.
+/// What came of applying.
+#[derive(Default)]
+struct Applied {
+    /// Kinds that are wanted and not served.
+    missing: Vec<String>,
+    /// What pods need is not there.
+    hold: Option<Problem>,
+}
+
+/// Everything the cluster owns: what pods need first. One thing that is refused stops no other.
 async fn apply(
     context: &Context,
     resource: &MediaCluster,
     cluster: &Cluster,
     pools: &[PoolSeen],
-) -> Result<Vec<String>, Error> {
+    done: &mut Outcome,
+) -> Applied {
     let (applier, stores, manager) = (&context.applier, &context.stores, names::MANAGER_CLUSTER);
     let (namespace, uid) = (cluster.namespace(), resource.uid().unwrap_or_default());
     let found = context.served.borrow().clone();
@@ -394,7 +461,6 @@ async fn apply(
         prometheus_rule: found.prometheus_rule.is_some(),
         certificate: found.certificate.is_some(),
     };
-    let has_edges = pools.iter().any(|pool| pool.key.role == Role::Edge);
     let ClusterObjects {
         watch,
         publish,
@@ -408,51 +474,76 @@ async fn apply(
         service_monitor,
         prometheus_rule,
         missing,
-    } = sluice_objects::cluster_objects(cluster, &context.site(), &served, has_edges);
+    } = sluice_objects::cluster_objects(
+        cluster,
+        &context.site(),
+        &served,
+        has_edges(context, cluster, pools),
+    );
 
-    applier.apply(manager, &service_account, &stores.accounts).await?;
-    applier.apply(manager, &trust, &stores.config_maps).await?;
+    let before = done.problems.len();
+    let mut needed = done.take(applier.apply(manager, &service_account, &stores.accounts).await).is_some();
+    needed &= done.take(applier.apply(manager, &trust, &stores.config_maps).await).is_some();
     for policy in &policies {
-        applier.apply(manager, policy, &stores.policies).await?;
+        needed &= done.take(applier.apply(manager, policy, &stores.policies).await).is_some();
     }
+    let hold = (!needed).then(|| {
+        done.problems.get(before).cloned().unwrap_or_else(|| Problem {
+            reason: "ClusterNotReady",
+            message: format!("what the pods of {} need could not be applied yet", cluster.name()),
+            stuck: false,
+        })
+    });
     let services: Vec<Service> = [Some(watch), Some(publish), publish_media].into_iter().flatten().collect();
     for service in &services {
-        applier.apply(manager, service, &stores.services).await?;
+        done.take(applier.apply(manager, service, &stores.services).await);
     }
     if let Some(ingress) = &ingress {
-        applier.apply(manager, ingress, &stores.ingresses).await?;
+        done.take(applier.apply(manager, ingress, &stores.ingresses).await);
     }
     let dynamic: Vec<DynamicObject> =
         routes.into_iter().chain(certificate).chain(service_monitor).chain(prometheus_rule).collect();
     for object in &dynamic {
-        let Some(kind) = found
-            .owned_kinds()
-            .find(|kind| object.types.as_ref().is_some_and(|types| types.kind == kind.kind))
-        else {
-            continue;
-        };
-        applier.apply_dynamic(manager, kind, object, stores.dynamic.of(kind).as_ref()).await?;
+        let of = |kind: &&ApiResource| object.types.as_ref().is_some_and(|types| types.kind == kind.kind);
+        if let Some(kind) = found.owned_kinds().find(of) {
+            done.take(applier.apply_dynamic(manager, kind, object, stores.dynamic.of(kind).as_ref()).await);
+        }
     }
 
     let names_of = |all: Vec<String>| all.into_iter().collect::<HashSet<String>>();
     let keep = HashSet::from([service_account.name_any()]);
-    applier.delete_orphans(&stores.accounts, namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.accounts, namespace, &uid, &keep, |_| true).await);
     let keep = HashSet::from([trust.name_any()]);
-    applier.delete_orphans(&stores.config_maps, namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.config_maps, namespace, &uid, &keep, |_| true).await);
     let keep = names_of(policies.iter().map(ResourceExt::name_any).collect());
-    applier.delete_orphans(&stores.policies, namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.policies, namespace, &uid, &keep, |_| true).await);
     let keep = names_of(services.iter().map(ResourceExt::name_any).collect());
-    applier.delete_orphans(&stores.services, namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.services, namespace, &uid, &keep, |_| true).await);
     let keep = names_of(ingress.iter().map(ResourceExt::name_any).collect());
-    applier.delete_orphans(&stores.ingresses, namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.ingresses, namespace, &uid, &keep, |_| true).await);
     for kind in found.owned_kinds() {
         let Some(cache) = stores.dynamic.of(kind) else { continue };
         let of_kind =
             |object: &&DynamicObject| object.types.as_ref().is_some_and(|types| types.kind == kind.kind);
         let keep = names_of(dynamic.iter().filter(of_kind).map(|object| object.name_any()).collect());
-        applier.delete_orphans_dynamic(kind, &cache, namespace, &uid, &keep).await?;
+        done.take(applier.delete_orphans_dynamic(kind, &cache, namespace, &uid, &keep).await);
     }
-    Ok(missing)
+    Applied { missing, hold }
+}
+
+/// Whether viewers are led to edges: once one is there that takes them, and then for as long as edges are wanted, so that a moment
+/// without one leads nobody back and forth.
+fn has_edges(context: &Context, cluster: &Cluster, pools: &[PoolSeen]) -> bool {
+    let edges = || pools.iter().filter(|pool| pool.key.role == Role::Edge);
+    let ready = edges().any(|pool| pool.status.as_ref().is_some_and(|status| status.ready_replicas > 0));
+    let watch = context.stores.services.get(cluster.namespace(), &names::watch_service(cluster.name()));
+    let led = watch.is_some_and(|watch| {
+        let selector = watch.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector
+            .and_then(|selector| selector.get(names::ROLE))
+            .is_some_and(|role| role == Role::Edge.as_str())
+    });
+    ready || (led && edges().any(|pool| pool.replicas > 0))
 }
 
 /// What the exposure waits for (`None` when none is asked for), and where the cluster is reached.
@@ -488,7 +579,7 @@ fn exposed(
             .collect();
     let certificate = of(&found.certificate).into_iter().next();
     let seen = Seen {
-        has_edges: pools.iter().any(|pool| pool.key.role == Role::Edge),
+        has_edges: has_edges(context, cluster, pools),
         services: &services,
         pods: &pods,
         ingress: ingress.as_deref(),

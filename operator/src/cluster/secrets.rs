@@ -11,6 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use sluice_crds::generate::hash;
 use sluice_crds::{MediaCluster, names};
 use sluice_objects::SecretRef;
+use sluice_objects::paths::CLUSTER_KEY;
 
 use crate::pool::status::Problem;
 
@@ -36,12 +37,22 @@ pub enum Found {
 pub struct Memory(Mutex<HashMap<(String, String), Vec<u8>>>);
 
 impl Memory {
-    fn keep(&self, cluster: &str, secret: &str, value: &[u8]) {
+    /// Keeps a value.
+    pub fn keep(&self, cluster: &str, secret: &str, value: &[u8]) {
         self.with(|all| drop(all.insert((cluster.to_owned(), secret.to_owned()), value.to_owned())));
     }
 
     fn recall(&self, cluster: &str, secret: &str) -> Option<Vec<u8>> {
         self.with(|all| all.get(&(cluster.to_owned(), secret.to_owned())).cloned())
+    }
+
+    /// The value of this cluster with this hash.
+    pub fn recall_hash(&self, cluster: &str, wanted: &str) -> Option<Vec<u8>> {
+        self.with(|all| {
+            all.iter()
+                .find(|((of, _), value)| of == cluster && hash(value) == wanted)
+                .map(|(_, value)| value.clone())
+        })
     }
 
     /// Forgets the clusters that are no more.
@@ -164,33 +175,37 @@ fn take(
     }
 }
 
-/// A value of a Secret that the user made.
-///
-/// # Errors
-/// What the API server said, when it could not be asked.
-pub async fn given(
-    client: &Client,
-    namespace: &str,
-    wanted: &SecretRef,
-    field: &str,
-) -> Result<Found, kube::Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(secret) = secrets.get_opt(&wanted.name).await? else {
-        return Ok(Found::Missing(Problem {
+/// A value of a Secret that the spec names, as it was read; `field` is where it is named.
+pub fn given(secret: Option<&Secret>, namespace: &str, wanted: &SecretRef, field: &str) -> Found {
+    let Some(secret) = secret else {
+        return Found::Missing(Problem {
             reason: "SecretMissing",
             message: format!(
                 "{field}: there is no Secret {} in namespace {namespace}: make it, with the key {}",
                 wanted.name, wanted.key
             ),
             stuck: true,
-        }));
+        });
     };
-    Ok(match value_of(&secret, wanted) {
+    match value_of(secret, wanted) {
         Ok(value) => Found::Value { value, restored: false },
         Err(problem) => {
             Found::Missing(Problem { message: format!("{field}: {}", problem.message), ..problem })
         }
-    })
+    }
+}
+
+/// The key of a Secret that the spec names is another one than the running pods have.
+pub fn changed(wanted: &SecretRef) -> Problem {
+    Problem {
+        reason: "ClusterKeyChanged",
+        message: format!(
+            "spec.security.clusterKey: the key {} of the Secret {} is another one than the running pods have, and new pods could not talk \
+             to them. Put the old one back; or set spec.stopped to true until no pod is left: then the new one counts",
+            wanted.key, wanted.name
+        ),
+        stuck: true,
+    }
 }
 
 fn value_of(secret: &Secret, wanted: &SecretRef) -> Result<Vec<u8>, Problem> {
@@ -212,16 +227,13 @@ fn lost(cluster: &MediaCluster, wanted: &SecretRef) -> Problem {
         reason: "ClusterKeyLost",
         message: format!(
             "the Secret {name} with the cluster key was deleted while the operator was away; a new key would cut the running pods apart. \
-             Put it back from a backup or from a running pod (kubectl -n {namespace} exec POD -- cat {KEY_PATH}), as key `{}`; or set spec.stopped to true until no pod is left: \
+             Put it back from a backup or from a running pod (kubectl -n {namespace} exec POD -- cat {CLUSTER_KEY}), as key `{}`; or set spec.stopped to true until no pod is left: \
              then a new one is made",
             wanted.key
         ),
         stuck: true,
     }
 }
-
-/// Where a pod has the cluster key.
-pub const KEY_PATH: &str = "/etc/sluice/secrets/cluster-key/key";
 
 fn fresh() -> String {
     rand::random::<[u8; BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -2,10 +2,27 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use sluice_crds::common::ExposureMode;
 use sluice_crds::pool::{PoolExposure, PoolSpec};
 use sluice_objects::{Pool, Seen};
+
+/// By what a pool is reached, as far as that is not in its status: addresses of load balancers, machines of pods. When it changes, the
+/// cluster's endpoints may.
+pub fn reached(services: &[Arc<Service>], pods: &[Arc<Pod>]) -> String {
+    let mut all: Vec<String> = services
+        .iter()
+        .map(|service| {
+            let ports = service.spec.as_ref().map(|spec| &spec.ports);
+            let balancer = service.status.as_ref().map(|status| &status.load_balancer);
+            format!("{:?} {ports:?} {balancer:?}", service.metadata.name)
+        })
+        .collect();
+    all.extend(pods.iter().filter_map(|pod| pod.status.as_ref()?.host_ip.clone()));
+    all.sort_unstable();
+    all.dedup();
+    sluice_crds::generate::short_hash(all.join("\n").as_bytes())
+}
 
 /// What is in place (`Ok`) or waited for (`Err`), in a sentence; `None` when nothing is asked for.
 pub fn exposed(spec: &PoolSpec, pool: &Pool, services: &[Arc<Service>]) -> Option<Result<String, String>> {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use sluice_control::{DrainOrder, Report};
 use sluice_crds::names;
 
-use super::plan::{Drain, Heard, Reason, Seen};
+use super::plan::{Drain, Heard, Ordered, Reason, Seen};
 
 /// The pod as seen; `None` when it is none of the pool's (its name has no slot).
 ///
@@ -23,7 +23,8 @@ pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
         created: pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         failed: matches!(phase(pod), "Failed" | "Succeeded"),
-        started: started(pod),
+        // A kubelet that was restarted says for a moment that nothing has started; who answers has.
+        started: report.is_some() || started(pod),
         ready: condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"),
         accepting: label(names::ACCEPTING) == Some("true"),
         busy: label(names::BUSY) == Some("true"),
@@ -38,7 +39,12 @@ pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
 fn heard(report: &Report) -> Heard {
     Heard {
         accepting: report.accepting,
-        draining: report.draining.as_ref().is_some_and(|draining| draining.by == DrainOrder::Operator),
+        draining: report.draining.as_ref().filter(|draining| draining.by == DrainOrder::Operator).map(
+            |draining| Ordered {
+                words: draining.reason.clone(),
+                left: draining.deadline_s.map(Duration::from_secs),
+            },
+        ),
         // A stream whose publisher's connection broke waits for it: it is not over.
         publishers: report.publishers.max(report.owned),
         viewers: report.viewers,
@@ -76,7 +82,9 @@ fn started(pod: &Pod) -> bool {
 fn drain(pod: &Pod) -> Option<Drain> {
     let annotation = |key: &str| pod.annotations().get(key);
     let since: Timestamp = annotation(names::DRAINING_SINCE)?.parse().ok()?;
-    let deadline = annotation(names::DRAIN_DEADLINE).and_then(|text| text.parse().ok()).unwrap_or(since);
+    // Without a readable one it has the longest that a spec may give.
+    let longest = since.checked_add(Duration::from_secs(48 * 3600)).unwrap_or(Timestamp::MAX);
+    let deadline = annotation(names::DRAIN_DEADLINE).and_then(|text| text.parse().ok()).unwrap_or(longest);
     let reason = annotation(names::DRAIN_REASON).map_or(Reason::ScaleIn, |text| Reason::parse(text));
     Some(Drain { since, deadline, reason })
 }
@@ -123,7 +131,7 @@ mod tests {
                 && !seen.terminating
                 && !seen.failed
         );
-        assert_eq!(seen.heard, Some(Heard { accepting: true, draining: false, publishers: 2, viewers: 7 }));
+        assert_eq!(seen.heard, Some(Heard { accepting: true, draining: None, publishers: 2, viewers: 7 }));
         assert_eq!(observe("other", &pod, None), None);
     }
 

@@ -21,21 +21,21 @@ impl Overlay {
         self.with(|pods| drop(pods.insert(uid, (pod, Instant::now()))));
     }
 
-    /// Notes that the pod is no more: the API server does not know it.
-    pub fn gone(&self, uid: &str) {
-        self.with(|pods| drop(pods.remove(uid)));
-    }
-
     /// The pods of a pool as they are after our writes: those of the cache, newer ones of ours in their place, and those that the
-    /// cache does not have yet.
-    pub fn over(&self, pool_uid: &str, cached: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+    /// cache does not have yet. And whether the cache is behind, so that it is worth to look again soon.
+    pub fn over(&self, pool_uid: &str, cached: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, bool) {
         self.with(|ours| {
             ours.retain(|_, (_, at)| at.elapsed() < BEHIND);
             let mut all: Vec<Arc<Pod>> = Vec::with_capacity(cached.len());
+            let mut behind = false;
             for pod in cached {
                 let uid = pod.uid().unwrap_or_default();
                 match ours.get(&uid) {
-                    Some((newer, _)) if version(newer) > version(&pod) => all.push(Arc::new(newer.clone())),
+                    Some((newer, _)) if version(newer) > version(&pod) => {
+                        // What is being deleted says so itself when it is gone.
+                        behind |= newer.metadata.deletion_timestamp.is_none();
+                        all.push(Arc::new(newer.clone()));
+                    }
                     Some(_) => {
                         ours.remove(&uid);
                         all.push(pod);
@@ -49,10 +49,11 @@ impl Overlay {
                 let fresh = pod.metadata.deletion_timestamp.is_none();
                 let of_pool = pod.owner_references().iter().any(|owner| owner.uid == pool_uid);
                 if fresh && of_pool && !known.contains(uid) {
+                    behind = true;
                     all.push(Arc::new(pod.clone()));
                 }
             }
-            all
+            (all, behind)
         })
     }
 
@@ -91,19 +92,19 @@ mod tests {
         overlay.wrote(pod("a", 5, json!({})));
         overlay.wrote(pod("new", 6, json!({})));
         let cached = |version| vec![Arc::new(pod("a", version, json!({})))];
-        assert_eq!(versions(&overlay.over("pool", cached(4))), [("a".into(), 5), ("new".into(), 6)]);
-        assert_eq!(versions(&overlay.over("other", cached(4))), [("a".into(), 5)]);
-        assert_eq!(versions(&overlay.over("pool", cached(7)))[0], ("a".into(), 7));
-        overlay.gone("new");
-        assert_eq!(versions(&overlay.over("pool", cached(7))), [("a".into(), 7)]);
+        assert_eq!(versions(&overlay.over("pool", cached(4)).0), [("a".into(), 5), ("new".into(), 6)]);
+        assert_eq!(versions(&overlay.over("other", cached(4)).0), [("a".into(), 5)]);
+        assert_eq!(versions(&overlay.over("pool", cached(7)).0)[0], ("a".into(), 7));
+        let both = vec![cached(7).remove(0), Arc::new(pod("new", 8, json!({})))];
+        assert!(overlay.over("pool", both.clone()).0.len() == 2 && !overlay.over("pool", both).1);
     }
 
     #[test]
     fn what_we_deleted_does_not_come_back() {
         let overlay = Overlay::default();
         overlay.wrote(pod("a", 5, json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })));
-        assert!(overlay.over("pool", Vec::new()).is_empty());
+        assert!(overlay.over("pool", Vec::new()).0.is_empty());
         let cached = vec![Arc::new(pod("a", 4, json!({})))];
-        assert!(overlay.over("pool", cached)[0].metadata.deletion_timestamp.is_some());
+        assert!(overlay.over("pool", cached).0[0].metadata.deletion_timestamp.is_some());
     }
 }

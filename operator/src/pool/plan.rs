@@ -17,8 +17,11 @@ use sluice_crds::pool::DrainPolicy;
 /// How long a pod that is taken out of its Service keeps accepting, so that every proxy has heard of it.
 pub const SETTLE: Duration = Duration::from_secs(5);
 
-/// A pod that failed stays at least so long after it was made: a pod that always fails is not made anew without end.
-pub const FAILED_FOR: Duration = Duration::from_secs(10);
+/// How long a pod that failed keeps its place, counted from when it was made, after so many that failed lately: a pod that always fails
+/// is not made anew without end.
+pub fn failed_for(lately: usize) -> Duration {
+    Duration::from_secs(10 << lately.min(5)).min(Duration::from_secs(300))
+}
 
 /// What is wanted of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,10 @@ pub struct Wish {
     pub policy: DrainPolicy,
     /// No pods are wanted, because the cluster is stopped.
     pub stopped: bool,
+    /// How many pods of the pool failed lately.
+    pub failed_lately: usize,
+    /// Not every node was heard since the operator started: who has how many sessions is not known, and nobody is chosen to go.
+    pub unheard: bool,
 }
 
 /// Why a pod is drained.
@@ -86,16 +93,31 @@ pub struct Drain {
 }
 
 /// What a node says of itself; only what is fresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Heard {
     /// It wants new sessions.
     pub accepting: bool,
     /// It is draining by our order.
-    pub draining: bool,
+    pub draining: Option<Ordered>,
     /// Publishers and streams whose publisher may return.
     pub publishers: u32,
     /// Viewers.
     pub viewers: u32,
+}
+
+/// The order that a node drains by.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Ordered {
+    /// The words of the order: see [`words`].
+    pub words: String,
+    /// How long it has, by its own clock, which no step of ours moves.
+    pub left: Option<Duration>,
+}
+
+/// The words of the order to drain a pod; others are another order.
+pub fn words(drain: &Drain) -> String {
+    let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
+    format!("the operator drains it ({}) until {until}", drain.reason.as_str())
 }
 
 /// A pod as seen.
@@ -161,8 +183,10 @@ pub enum Step {
         pod: String,
         /// How long it has.
         left: Duration,
-        /// Why.
-        reason: Reason,
+        /// What it is told, and says again in its reports.
+        words: String,
+        /// It drains by another order, which is taken back first: an order can only shorten the one before.
+        anew: bool,
     },
     /// Tell the node to take sessions again.
     TellUndrain {
@@ -223,7 +247,7 @@ impl Seen {
 
     /// What is lost when it goes now: publishers weigh more than any number of viewers. A node that is not heard may have any.
     fn sessions(&self) -> (u32, u32) {
-        match self.heard {
+        match &self.heard {
             Some(heard) => (heard.publishers, heard.viewers),
             None if self.started => (u32::MAX, u32::MAX),
             None => (0, 0),
@@ -238,9 +262,11 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
 
     let mut active: Vec<&Seen> = Vec::new();
     let mut draining: Vec<(&Seen, Drain)> = Vec::new();
+    // Failed pods that are not replaced yet.
+    let mut holding = 0;
     for pod in pods.iter().filter(|pod| !pod.terminating) {
         if pod.failed {
-            out.failed(pod);
+            holding += usize::from(!out.failed(pod));
         } else if let Some(drain) = pod.drain {
             draining.push((pod, drain));
         } else if let Some(time) = pod.requested {
@@ -250,7 +276,7 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
         }
     }
 
-    // A drain that a person asked for and asks for no more, or asks to end sooner.
+    // A drain that a person asks for no more is taken back; what a person asks for now counts for a drain that is under way.
     draining.retain(|(pod, drain)| {
         if drain.reason == Reason::Requested && pod.requested.is_none() {
             out.undrain(pod);
@@ -260,29 +286,35 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
         true
     });
     for (pod, drain) in &mut draining {
-        if let (Some(Some(time)), Reason::Requested) = (pod.requested, drain.reason) {
-            let deadline = later(drain.since, time);
-            if deadline != drain.deadline && pod.drain.is_some() {
-                drain.deadline = deadline;
+        if let (Some(asked), Some(before)) = (pod.requested, pod.drain) {
+            drain.reason = Reason::Requested;
+            drain.deadline = asked.map_or(before.deadline, |time| later(before.since, time));
+            if *drain != before {
                 out.plan.steps.push(Step::Drain { pod: pod.name.clone(), drain: *drain });
             }
         }
     }
 
-    // Too few: take back what is not empty yet, the fullest first; what is of another revision only when it was to stay.
-    if active.len() < target {
+    // Too few, or too few of the wanted revision: take back what is not empty yet, the fullest first.
+    let current = active.iter().filter(|pod| pod.revision == wish.revision).count();
+    let wanted = if wish.rollout_paused {
+        target.saturating_sub(active.len())
+    } else {
+        target.saturating_sub(current)
+    };
+    if wanted > 0 {
         let mut back: Vec<(&Seen, Drain)> = draining
             .iter()
             .filter(|(pod, drain)| {
                 pod.revision == wish.revision
-                    && matches!(drain.reason, Reason::ScaleIn | Reason::Stopped)
-                    && now < drain.deadline
+                    && drain.reason != Reason::Requested
                     && pod.drain.is_some()
+                    && !out.over(pod, drain)
             })
             .copied()
             .collect();
         back.sort_by_key(|(pod, _)| (Reverse(pod.sessions()), pod.slot));
-        back.truncate(target - active.len());
+        back.truncate(wanted);
         for (pod, _) in back {
             out.undrain(pod);
             active.push(pod);
@@ -296,14 +328,16 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
     let replacing = draining.iter().filter(|(_, drain)| drain.reason == Reason::Rollout).count();
 
     // New pods: what is missing, and while there are old ones, the surge.
-    let mut create = target.saturating_sub(active.len());
+    let mut create = target.saturating_sub(active.len() + holding);
     if !outdated.is_empty() {
-        let room = (target + wish.max_surge as usize).saturating_sub(active.len() + replacing);
+        let room = (target + wish.max_surge as usize).saturating_sub(active.len() + replacing + holding);
         create = create.max(room.min(target.saturating_sub(updated.len())));
     }
 
     // Old or surplus pods: what never ran goes at once, the others are drained.
-    let leave: Vec<(&Seen, Reason)> = if outdated.is_empty() || wish.stopped {
+    let leave: Vec<(&Seen, Reason)> = if wish.unheard {
+        Vec::new()
+    } else if outdated.is_empty() || wish.stopped {
         let surplus = active.len().saturating_sub(target);
         let reason = if wish.stopped { Reason::Stopped } else { Reason::ScaleIn };
         victims(&active, &wish.revision).into_iter().take(surplus).map(|pod| (pod, reason)).collect()
@@ -385,12 +419,27 @@ impl Out<'_> {
         self.plan.again = Some(self.plan.again.map_or(after, |other| other.min(after)));
     }
 
-    fn failed(&mut self, pod: &Seen) {
-        let old = later(pod.created, FAILED_FOR);
+    /// Whether it goes now.
+    fn failed(&mut self, pod: &Seen) -> bool {
+        let old = later(pod.created, failed_for(self.wish.failed_lately));
         if self.now >= old {
             self.delete(pod, Why::Failed);
-        } else {
-            self.again(until(self.now, old));
+            return true;
+        }
+        self.again(until(self.now, old));
+        false
+    }
+
+    /// Whether the drain is at its end: by the node's own clock when that is known, so that a step of ours cuts nobody.
+    fn over(&self, pod: &Seen, drain: &Drain) -> bool {
+        let ordered = pod
+            .heard
+            .as_ref()
+            .and_then(|heard| heard.draining.as_ref())
+            .filter(|ordered| ordered.words == words(drain));
+        match ordered.and_then(|ordered| ordered.left) {
+            Some(left) => left < Duration::from_secs(1),
+            None => self.now >= drain.deadline,
         }
     }
 
@@ -414,9 +463,9 @@ impl Out<'_> {
     }
 
     fn keep(&mut self, pod: &Seen) {
-        match pod.heard {
+        match &pod.heard {
             Some(heard) => {
-                if heard.draining {
+                if heard.draining.is_some() {
                     self.plan.steps.push(Step::TellUndrain { pod: pod.name.clone() });
                     self.again(Duration::from_secs(1));
                 }
@@ -440,31 +489,33 @@ impl Out<'_> {
             self.delete(pod, Why::NeverStarted);
             return;
         }
-        if self.now >= drain.deadline {
-            let why = match pod.heard {
+        if self.over(pod, drain) {
+            let why = match &pod.heard {
                 Some(heard) if heard.publishers == 0 && heard.viewers == 0 => Why::Empty,
                 heard => Why::Deadline {
-                    publishers: heard.map(|heard| heard.publishers),
-                    viewers: heard.map(|heard| heard.viewers),
+                    publishers: heard.as_ref().map(|heard| heard.publishers),
+                    viewers: heard.as_ref().map(|heard| heard.viewers),
                 },
             };
             self.delete(pod, why);
             return;
         }
-        self.again(until(self.now, drain.deadline));
+        self.again(until(self.now, drain.deadline).max(Duration::from_secs(1)));
         let settled = later(drain.since, SETTLE);
         if self.now < settled {
             self.again(until(self.now, settled));
             return;
         }
-        let Some(heard) = pod.heard else {
+        let Some(heard) = &pod.heard else {
             // It may have sessions: it has until its deadline.
             self.label(pod, false, true);
             return;
         };
-        if !heard.draining {
+        let order = words(drain);
+        if heard.draining.as_ref().is_none_or(|ordered| ordered.words != order) {
             let left = until(self.now, drain.deadline);
-            self.plan.steps.push(Step::TellDrain { pod: pod.name.clone(), left, reason: drain.reason });
+            let anew = heard.draining.is_some();
+            self.plan.steps.push(Step::TellDrain { pod: pod.name.clone(), left, words: order, anew });
             self.again(Duration::from_secs(1));
             return;
         }

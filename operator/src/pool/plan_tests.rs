@@ -20,6 +20,8 @@ fn wish(replicas: u32) -> Wish {
         deadline: Duration::from_secs(600),
         policy: DrainPolicy::Wait,
         stopped: false,
+        failed_lately: 0,
+        unheard: false,
     }
 }
 
@@ -38,7 +40,7 @@ fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
         marked: false,
         drain: None,
         requested: None,
-        heard: Some(Heard { accepting: true, draining: false, publishers, viewers }),
+        heard: Some(Heard { accepting: true, draining: None, publishers, viewers }),
     }
 }
 
@@ -46,9 +48,9 @@ fn draining(mut pod: Seen, since: i64, reason: Reason) -> Seen {
     pod.drain = Some(Drain { since: at(since), deadline: at(since + 600), reason });
     pod.accepting = false;
     pod.marked = true;
-    if let Some(heard) = &mut pod.heard {
+    if let (Some(heard), Some(drain)) = (&mut pod.heard, &pod.drain) {
         heard.accepting = false;
-        heard.draining = since <= -5;
+        heard.draining = (since <= -5).then(|| Ordered { words: words(drain), left: None });
     }
     pod
 }
@@ -219,6 +221,63 @@ fn labels_follow_what_the_node_says() {
     assert!(plan(&wish(1), &[new], at(0)).steps.is_empty());
 }
 
+#[test]
+fn a_step_of_our_clock_ends_no_drain() {
+    let mut busy = draining(pod(1, 1, 0), -20, Reason::ScaleIn);
+    let left = |busy: &mut Seen, left| {
+        let ordered = busy.heard.as_mut().and_then(|heard| heard.draining.as_mut()).expect("it drains");
+        ordered.left = Some(Duration::from_secs(left));
+    };
+    left(&mut busy, 500);
+    assert!(deleted(&plan(&wish(1), &[pod(0, 0, 0), busy.clone()], at(90_000))).is_empty());
+    left(&mut busy, 0);
+    assert_eq!(deleted(&plan(&wish(1), &[pod(0, 0, 0), busy], at(0))), ["p-1"]);
+}
+
+#[test]
+fn a_person_may_give_a_running_drain_more_time() {
+    let mut asked = draining(pod(1, 1, 0), -20, Reason::ScaleIn);
+    asked.requested = Some(Some(Duration::from_secs(8 * 3600)));
+    let first = plan(&wish(1), &[pod(0, 0, 0), asked.clone()], at(0));
+    let new = Drain { since: at(-20), deadline: at(8 * 3600 - 20), reason: Reason::Requested };
+    assert!(first.steps.contains(&Step::Drain { pod: "p-1".into(), drain: new }), "{first:?}");
+    asked.drain = Some(new);
+    let second = plan(&wish(1), &[pod(0, 0, 0), asked], at(0));
+    assert!(
+        second.steps.iter().any(
+            |step| matches!(step, Step::TellDrain { anew: true, left, .. } if left.as_secs() == 8 * 3600 - 20)
+        ),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn a_rollout_that_is_taken_back_takes_its_pods_back() {
+    let wrong = Seen { revision: "wrong".into(), ..pod(2, 0, 0) };
+    let pods = [pod(0, 1, 1), draining(pod(1, 1, 1), -30, Reason::Rollout), wrong];
+    let plan = plan(&wish(2), &pods, at(0));
+    assert!(plan.steps.contains(&Step::Undrain { pod: "p-1".into() }), "{plan:?}");
+    assert!(created(&plan).is_empty());
+}
+
+#[test]
+fn a_pod_that_always_fails_is_made_anew_more_and_more_rarely() {
+    let failed = |age: i64| Seen { failed: true, created: at(-age), ..pod(0, 0, 0) };
+    let young = plan(&wish(1), &[failed(3)], at(0));
+    assert!(young.steps.is_empty() && young.again == Some(Duration::from_secs(7)), "{young:?}");
+    let old = plan(&wish(1), &[failed(11)], at(0));
+    assert_eq!((deleted(&old).as_slice(), created(&old).as_slice()), (&["p-0"][..], &[1][..]));
+    let often = Wish { failed_lately: 3, ..wish(1) };
+    assert!(plan(&often, &[failed(60)], at(0)).steps.is_empty());
+    assert_eq!(deleted(&plan(&often, &[failed(81)], at(0))), ["p-0"]);
+}
+
+#[test]
+fn nobody_is_chosen_before_all_were_heard() {
+    let unheard = Wish { unheard: true, ..wish(1) };
+    assert!(plan(&unheard, &[pod(0, 0, 0), pod(1, 0, 0)], at(0)).steps.is_empty());
+}
+
 /// A cluster that does what the planner says, with sessions that come and go.
 struct World {
     pods: BTreeMap<String, Sim>,
@@ -227,7 +286,7 @@ struct World {
 
 struct Sim {
     seen: Seen,
-    told: bool,
+    told: Option<String>,
     up_at: i64,
     gone_at: Option<i64>,
 }
@@ -248,7 +307,7 @@ impl World {
                     seen.revision.clone_from(&wish.revision);
                     seen.created = at(self.now);
                     let up_at = self.now + 3 + i64::from(*slot % 3);
-                    self.pods.insert(name, Sim { seen, told: false, up_at, gone_at: None });
+                    self.pods.insert(name, Sim { seen, told: None, up_at, gone_at: None });
                 }
                 Step::Drain { pod, drain } => {
                     let seen = &mut self.sim(pod).seen;
@@ -262,12 +321,12 @@ impl World {
                     let seen = &mut self.sim(pod).seen;
                     (seen.accepting, seen.busy) = (*accepting, *busy);
                 }
-                Step::TellDrain { pod, .. } => self.sim(pod).told = true,
-                Step::TellUndrain { pod } => self.sim(pod).told = false,
+                Step::TellDrain { pod, words, .. } => self.sim(pod).told = Some(words.clone()),
+                Step::TellUndrain { pod } => self.sim(pod).told = None,
                 Step::Delete { pod, .. } => {
                     let now = self.now;
                     let sim = self.sim(pod);
-                    let heard = sim.seen.heard.unwrap_or_default();
+                    let heard = sim.seen.heard.clone().unwrap_or_default();
                     let over = sim.seen.drain.is_some_and(|drain| at(now) >= drain.deadline);
                     let left = match wish.policy {
                         DrainPolicy::Wait => heard.publishers + heard.viewers,
@@ -293,10 +352,10 @@ impl World {
         for sim in self.pods.values_mut() {
             if now >= sim.up_at {
                 (sim.seen.started, sim.seen.ready) = (true, true);
-                let old = sim.seen.heard.unwrap_or_default();
+                let old = sim.seen.heard.clone().unwrap_or_default();
                 sim.seen.heard = Some(Heard {
-                    accepting: !sim.told,
-                    draining: sim.told,
+                    accepting: sim.told.is_none(),
+                    draining: sim.told.clone().map(|words| Ordered { words, left: None }),
                     publishers: old.publishers.saturating_sub(leave),
                     viewers: old.viewers.saturating_sub(leave),
                 });

@@ -12,7 +12,7 @@ use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
 use super::observe::observe;
-use super::plan::{Plan, Wish, plan};
+use super::plan::{Step, Wish, plan};
 use super::status::{Facts, Problem, View, status, without_counts};
 use super::{exposed, steps};
 use crate::apply::{ApplyError, Kind};
@@ -23,6 +23,9 @@ use crate::queue::Next;
 
 /// What a node said is believed for so long.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// What is about to be known is looked at again after this time.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Brings a pool to its spec.
 ///
@@ -59,16 +62,18 @@ async fn run<K: PoolKind + Kind>(
     }
     let uid = resource.uid().unwrap_or_default();
     let cached = context.stores.pods.controlled_by(&key.namespace, &uid);
-    let pods = context.overlay.over(&uid, cached);
+    let (pods, ahead) = context.overlay.over(&uid, cached);
 
     // Validate.
     let cluster = ClusterRef::new(&key.namespace, &resource.pool().cluster_ref.name);
     let paused =
         context.stores.clusters.get(&key.namespace, &cluster.name).is_some_and(|cluster| cluster.spec.paused);
     let mut problems = Vec::new();
-    let valid = match validate(context, &*resource, &cluster) {
+    let mut valid = match validate(context, &*resource, &cluster, &uid) {
         Ok(valid) => Some(valid),
-        Err(found) => {
+        // The cluster's own round comes first, and makes it this one's turn.
+        Err(Invalid::Early) => return Ok(Next::Change),
+        Err(Invalid::Problems(found)) => {
             problems = found;
             None
         }
@@ -84,104 +89,134 @@ async fn run<K: PoolKind + Kind>(
     let mut views: Vec<View<'_>> =
         pods.iter().zip(&heard).filter_map(|(pod, heard)| view(&key.name, pod, heard.as_ref())).collect();
     views.sort_by_key(|view| view.seen.slot);
-    let mut next: Option<Duration> = None;
-    let mut failed = None;
-    if let Some(valid) = &valid
+    let unheard = views.iter().any(|view| {
+        view.seen.started && !view.seen.terminating && view.report.is_none() && view.failure.is_none()
+    });
+    let mut next: Option<Duration> = ahead.then_some(SOON);
+    let mut sooner = |after: Duration| next = Some(next.map_or(after, |next| next.min(after)));
+    let mut done = Outcome { problems, failed: None };
+    if let Some(valid) = &mut valid
         && !paused
     {
+        valid.wish.unheard = unheard;
         let seen: Vec<_> = views.iter().map(|view| view.seen.clone()).collect();
         let mut plan = plan(&valid.wish, &seen, now);
         if let Some(hold) = &valid.ready.hold {
             let before = plan.steps.len();
-            plan.steps.retain(|step| !matches!(step, super::plan::Step::Create { .. }));
+            plan.steps.retain(|step| !matches!(step, Step::Create { .. }));
             if plan.steps.len() != before {
-                problems.push(hold.clone());
+                done.problems.push(hold.clone());
             }
         }
         // Build and apply.
-        let done = apply(context, key, &*resource, valid, &views, &plan, now).await;
-        match done {
-            Ok(()) => {}
-            Err(Error::Apply(error)) => match explained(&error) {
-                Some(problem) => {
-                    problems.push(problem);
-                    failed = Some(Error::Apply(error));
-                }
-                None => return Err(error.into()),
-            },
-            Err(error) => return Err(error),
+        apply(context, key, &*resource, valid, &views, plan.steps, &mut done).await;
+        plan.again.into_iter().for_each(&mut sooner);
+        if done.problems.iter().any(|problem| problem.reason == steps::NAME_TAKEN) {
+            sooner(SOON);
         }
-        next = plan.again;
     }
     // A report that goes stale is news.
     if heard.iter().flatten().any(|heard| heard.at.elapsed() < FRESH && heard.failure.is_some()) {
-        next = Some(next.map_or(FRESH, |next| next.min(FRESH)));
+        sooner(FRESH);
     }
 
     // Report.
-    let exposure = valid.as_ref().and_then(|valid| {
-        exposed::exposed(
-            resource.pool(),
-            &valid.pool,
-            &context.stores.services.controlled_by(&key.namespace, &uid),
-        )
-    });
+    let services = context.stores.services.controlled_by(&key.namespace, &uid);
+    let exposure = valid.as_ref().and_then(|valid| exposed::exposed(resource.pool(), &valid.pool, &services));
+    if context.reached.changed(&uid, exposed::reached(&services, &pods)) {
+        context.triggers.clusters.trigger(cluster);
+    }
     let facts = Facts {
         generation: resource.meta().generation,
         wish: valid.as_ref().map(|valid| &valid.wish),
         version: valid.as_ref().map(|valid| valid.pool.version()),
         selector: selector::<K>(resource.pool().cluster_ref.name.as_str(), &key.name),
         pods: views,
-        problems,
+        problems: done.problems,
         exposure,
         paused,
         template: valid.as_ref().map(|valid| (valid.generation, valid.spec.clone())),
     };
-    let told = report(context, &*resource, &uid, &facts, now).await?;
-    if let Some(error) = failed {
-        return Err(error);
+    if unheard && resource.status().is_some() {
+        // Right after the start of the operator: what was told before is truer than what is known so far.
+        sooner(SOON);
+    } else {
+        report(context, &*resource, &uid, &facts, now).await?.into_iter().for_each(&mut sooner);
     }
-    let next = [next, told].into_iter().flatten().min();
-    Ok(next.map_or(Next::Change, Next::After))
+    match done.failed {
+        Some(error) => Err(error.into()),
+        None => Ok(next.map_or(Next::Change, Next::After)),
+    }
+}
+
+/// What went wrong in a round: what a person has to know, and what is tried again. One thing that fails stops no other.
+pub struct Outcome {
+    /// What is in the way.
+    pub problems: Vec<Problem>,
+    /// The first error: the round is tried again, with growing waits.
+    pub failed: Option<ApplyError>,
+}
+
+impl Outcome {
+    /// What came of a step, when anything did.
+    pub fn take<T>(&mut self, result: Result<T, ApplyError>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(error) => {
+                // In a namespace that ends there is nothing to do.
+                if !error.is_namespace_ending() {
+                    self.problems.extend(explained(&error));
+                    self.failed.get_or_insert(error);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Why there is nothing to plan from.
+enum Invalid {
+    /// The cluster's controller has not looked at it yet.
+    Early,
+    /// These are in the way.
+    Problems(Vec<Problem>),
 }
 
 fn validate<K: PoolKind>(
     context: &Context,
     resource: &K,
-    cluster: &ClusterRef,
-) -> Result<Valid, Vec<Problem>> {
-    let waiting = |reason, message| vec![Problem { reason, message, stuck: false }];
-    if context.stores.clusters.get(&cluster.namespace, &cluster.name).is_none() {
-        return Err(waiting(
-            "ClusterMissing",
-            format!(
-                "spec.clusterRef.name: there is no MediaCluster {} in namespace {}: make it",
-                cluster.name, cluster.namespace
-            ),
-        ));
-    }
-    let ready = match context.prepared.get(cluster) {
+    key: &ClusterRef,
+    uid: &str,
+) -> Result<Valid, Invalid> {
+    let clusters = &context.stores.clusters;
+    let Some(cluster) = clusters.get(&key.namespace, &key.name) else {
+        let message = match clusters.malformed(&key.namespace, &key.name) {
+            Some(why) => format!("spec.clusterRef.name: the MediaCluster {} cannot be read: {why}", key.name),
+            None => {
+                format!(
+                    "spec.clusterRef.name: there is no MediaCluster {} in namespace {}: make it",
+                    key.name, key.namespace
+                )
+            }
+        };
+        return Err(Invalid::Problems(vec![Problem { reason: "ClusterMissing", message, stuck: false }]));
+    };
+    let ready = match context.prepared.get(key) {
         Some(Prepared::Ready(ready)) => ready,
         Some(Prepared::Not(problem)) => {
-            let message = format!("MediaCluster {}: {}", cluster.name, problem.message);
-            return Err(vec![Problem { reason: "ClusterNotReady", message, stuck: problem.stuck }]);
+            let message = format!("MediaCluster {}: {}", key.name, problem.message);
+            return Err(Invalid::Problems(vec![Problem {
+                reason: "ClusterNotReady",
+                message,
+                stuck: problem.stuck,
+            }]));
         }
-        None => {
-            return Err(waiting(
-                "ClusterNotReady",
-                format!("MediaCluster {} is being prepared", cluster.name),
-            ));
-        }
+        None => return Err(Invalid::Early),
     };
     let pool = Pool::new(resource, &ready.cluster).map_err(|invalid| {
-        let invalid = invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        vec![Problem { reason: "InvalidSpec", message: invalid, stuck: true }]
+        let message = invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Invalid::Problems(vec![Problem { reason: "InvalidSpec", message, stuck: true }])
     })?;
-    let stopped = context
-        .stores
-        .clusters
-        .get(&cluster.namespace, &cluster.name)
-        .is_some_and(|cluster| cluster.spec.stopped);
     let (generation, spec) = template(&pool, resource.status());
     let wish = Wish {
         replicas: pool.replicas(),
@@ -191,7 +226,9 @@ fn validate<K: PoolKind>(
         rollout_paused: pool.rollout().paused,
         deadline: pool.drain_deadline(),
         policy: pool.drain_policy(),
-        stopped,
+        stopped: cluster.spec.stopped,
+        failed_lately: context.failures.lately(uid),
+        unheard: false,
     };
     Ok(Valid { ready, pool, wish, generation, spec })
 }
@@ -245,62 +282,68 @@ fn view<'a>(pool: &str, pod: &'a Arc<Pod>, heard: Option<&'a Heard>) -> Option<V
     })
 }
 
-/// Everything the pool owns, workloads last; then what is told to the nodes; then what is no longer wanted goes.
+/// What pods need first, then the pods; then what leads to them from outside, and what is no longer wanted goes.
 async fn apply<K: PoolKind + Kind>(
     context: &Context,
     key: &PoolRef,
     resource: &K,
     valid: &Valid,
     views: &[View<'_>],
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let (applier, stores) = (&context.applier, &context.stores);
+    mut plan: Vec<Step>,
+    done: &mut Outcome,
+) {
+    let (applier, stores, manager) = (&context.applier, &context.stores, names::MANAGER_POOL);
     let uid = resource.uid().unwrap_or_default();
-    let manager = names::MANAGER_POOL;
-    steps::adopt(context, resource, &valid.ready.cluster).await?;
+    done.take(steps::adopt(context, resource, &valid.ready.cluster).await);
 
     let mut pods: Vec<String> = views.iter().map(|view| view.seen.name.clone()).collect();
-    pods.extend(plan.steps.iter().filter_map(|step| match step {
-        super::plan::Step::Create { slot } => Some(names::pod(&key.name, *slot)),
+    pods.extend(plan.iter().filter_map(|step| match step {
+        Step::Create { slot } => Some(names::pod(&key.name, *slot)),
         _ => None,
     }));
     let PoolObjects { new_sessions, headless, media, exposures, config, budget } =
         sluice_objects::pool_objects(&valid.pool, &pods);
-    applier.apply(manager, &config, &stores.config_maps).await?;
+    let configured = done.take(applier.apply(manager, &config, &stores.config_maps).await).is_some();
+    let protected = done.take(applier.apply(manager, &budget, &stores.budgets).await).is_some();
     let mut services = HashSet::new();
-    for service in [new_sessions, headless, media].into_iter().chain(exposures) {
-        applier.apply(manager, &service, &stores.services).await?;
+    for service in [new_sessions, headless, media] {
         services.insert(service.name_any());
+        done.take(applier.apply(manager, &service, &stores.services).await);
     }
-    applier.apply(manager, &budget, &stores.budgets).await?;
+    // A volume follows its spec as long as its pod is there: whose it is, and how large.
+    let mut claims = HashSet::new();
+    for claim in
+        pods.iter().filter_map(|pod| sluice_objects::claim(&valid.pool, names::slot(&key.name, pod)?))
+    {
+        claims.insert(claim.name_any());
+        done.take(applier.apply(manager, &claim, &stores.claims).await);
+    }
+    if !configured || !protected {
+        plan.retain(|step| !matches!(step, Step::Create { .. }));
+    }
+    steps::carry_out(context, key, &valid.pool, valid.generation, views, &plan, done).await;
+    steps::settings(context, &valid.pool, valid.generation, views, done).await;
 
-    steps::carry_out(context, key, &valid.pool, valid.generation, views, plan, now).await?;
-    steps::settings(context, &valid.pool, views).await;
-
-    applier.delete_orphans(&stores.services, &key.namespace, &uid, &services, |_| true).await?;
+    for service in exposures {
+        services.insert(service.name_any());
+        done.take(applier.apply(manager, &service, &stores.services).await);
+    }
+    let namespace = &key.namespace;
+    done.take(applier.delete_orphans(&stores.services, namespace, &uid, &services, |_| true).await);
     let keep = HashSet::from([config.name_any()]);
-    applier.delete_orphans(&stores.config_maps, &key.namespace, &uid, &keep, |_| true).await?;
+    done.take(applier.delete_orphans(&stores.config_maps, namespace, &uid, &keep, |_| true).await);
     let keep = HashSet::from([budget.name_any()]);
-    applier.delete_orphans(&stores.budgets, &key.namespace, &uid, &keep, |_| true).await?;
-    // Volumes that are deleted with their pods: those whose pod is neither there nor wanted.
-    let keep: HashSet<String> = pods
-        .iter()
-        .filter_map(|pod| names::slot(&key.name, pod))
-        .filter_map(|slot| sluice_objects::claim(&valid.pool, slot))
-        .map(|claim| claim.name_any())
-        .collect();
-    applier.delete_orphans(&stores.claims, &key.namespace, &uid, &keep, |_| true).await?;
-    Ok(())
+    done.take(applier.delete_orphans(&stores.budgets, namespace, &uid, &keep, |_| true).await);
+    // Volumes that go with their pods: those whose pod is neither there nor wanted.
+    done.take(applier.delete_orphans(&stores.claims, namespace, &uid, &claims, |_| true).await);
 }
 
 /// A refusal that a person has to do something about, as a problem; `None` for what goes away by itself.
-pub(crate) fn explained(error: &ApplyError) -> Option<Problem> {
+fn explained(error: &ApplyError) -> Option<Problem> {
     match error {
         ApplyError::NotOurs { .. } => {
             Some(Problem { reason: "NameTaken", message: error.to_string(), stuck: true })
         }
-        ApplyError::Api { .. } if error.is_namespace_ending() => None,
         ApplyError::Api { .. } => {
             let forbidden = error.reason() == "forbidden";
             let reason = if forbidden { "Forbidden" } else { "Refused" };

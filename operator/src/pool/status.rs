@@ -246,7 +246,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
 fn draining(view: &View<'_>) -> String {
     let Some(drain) = view.seen.drain else { return String::new() };
     let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
-    let left = match (view.seen.heard, &view.failure) {
+    let left = match (&view.seen.heard, &view.failure) {
         (Some(heard), _) => {
             let publishers = if heard.publishers == 1 { "publisher" } else { "publishers" };
             let viewers = if heard.viewers == 1 { "viewer" } else { "viewers" };
@@ -286,7 +286,7 @@ fn pod(view: &View<'_>) -> PodStatus {
         ("Failed", wrong.map(|trouble| trouble.message))
     } else if let Some(trouble) = wrong {
         (if trouble.stuck { "Pending" } else { "Starting" }, Some(trouble.message))
-    } else if let (Some(failure), None) = (&view.failure, seen.heard) {
+    } else if let (Some(failure), None) = (&view.failure, &seen.heard) {
         ("Unreachable", Some(failure.clone()))
     } else if seen.ready && seen.accepting {
         ("Ready", view.report.map(|report| report.problems.join("; ")).filter(|text| !text.is_empty()))
@@ -351,6 +351,8 @@ mod tests {
             deadline: Duration::from_secs(60),
             policy: DrainPolicy::Wait,
             stopped: false,
+            failed_lately: 0,
+            unheard: false,
         }
     }
 

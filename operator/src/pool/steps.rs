@@ -1,21 +1,22 @@
 //! Carries out what was planned: marks on pods, orders to nodes, pods made and deleted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use sluice_crds::names;
 use sluice_crds::pool::PoolKind;
-use sluice_crds::{GROUP, MediaCluster, VERSION};
+use sluice_crds::{GROUP, MediaCluster, VERSION, names};
 use sluice_objects::{Cluster, Pool};
 
-use super::plan::{Drain, Plan, Step, Why};
-use super::status::View;
-use crate::apply::Kind;
-use crate::context::{Context, Error};
+use super::plan::{Drain, Step, Why};
+use super::reconcile::Outcome;
+use super::status::{Problem, View};
+use crate::apply::{ApplyError, Kind};
+use crate::context::Context;
 use crate::events::Note;
 use crate::nodes::NodeError;
 use crate::owned::PoolRef;
@@ -24,7 +25,11 @@ use crate::owned::PoolRef;
 ///
 /// # Errors
 /// The API server refuses, or does not answer.
-pub async fn adopt<K: PoolKind + Kind>(context: &Context, pool: &K, cluster: &Cluster) -> Result<(), Error> {
+pub async fn adopt<K: PoolKind + Kind>(
+    context: &Context,
+    pool: &K,
+    cluster: &Cluster,
+) -> Result<(), ApplyError> {
     let owner = cluster.owner();
     if pool.owner_references().iter().any(|reference| reference.uid == owner.uid) {
         return Ok(());
@@ -35,7 +40,11 @@ pub async fn adopt<K: PoolKind + Kind>(context: &Context, pool: &K, cluster: &Cl
     // Kubernetes would delete the pool. The new one comes as a change.
     let clusters: kube::Api<MediaCluster> = kube::Api::namespaced(client.clone(), &namespace);
     let live = clusters.get_metadata_opt(&owner.name).await;
-    let live = live.map_err(|source| Error::Read { what: "the MediaCluster that a pool belongs to", source })?;
+    let failed = |source| ApplyError::Api {
+        what: format!("write the owner of {} {namespace}/{name}", K::KIND),
+        source: Box::new(source),
+    };
+    let live = live.map_err(failed)?;
     if live.is_none_or(|live| live.metadata.uid.as_ref() != Some(&owner.uid)) {
         return Ok(());
     }
@@ -52,88 +61,79 @@ pub async fn adopt<K: PoolKind + Kind>(context: &Context, pool: &K, cluster: &Cl
         Ok(_) => Ok(()),
         // Deleted meanwhile, or made anew: its next round comes.
         Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-        Err(source) => Err(Error::Read { what: "the pool while its owner is written", source }),
+        Err(source) => Err(failed(source)),
     }
 }
 
-/// Carries the steps out, in their order.
-///
-/// # Errors
-/// The API server refuses, or does not answer; what was done before stays done. A node that does not take an order is asked again in the
-/// next round.
+/// Carries the steps out, in their order. One that fails stops no other: it comes again in the next round.
 pub async fn carry_out(
     context: &Context,
     key: &PoolRef,
     pool: &Pool,
     generation: i64,
     views: &[View<'_>],
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let find = |name: &str| views.iter().find(|view| view.seen.name == name).map(|view| view.pod);
-    for step in &plan.steps {
-        match step {
-            Step::Drain { pod, drain } => {
-                if let Some(live) = find(pod) {
-                    mark_draining(context, live, drain).await?;
-                    let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
-                    say(
-                        context,
-                        live,
-                        Note::normal(
-                            "Draining",
-                            format!(
-                                "{pod} is drained ({}), until {until} at the latest",
-                                drain.reason.as_str()
-                            ),
-                        ),
-                    );
-                }
+    steps: &[Step],
+    done: &mut Outcome,
+) {
+    for step in steps {
+        let pod = match step {
+            Step::Create { slot } => {
+                create(context, key, pool, *slot, generation, done).await;
+                continue;
             }
-            Step::Undrain { pod } => {
-                if let Some(live) = find(pod) {
-                    let gone = [names::DRAINING_SINCE, names::DRAIN_DEADLINE, names::DRAIN_REASON]
-                        .map(|key| (key, None));
-                    mark(context, live, &[(names::STATE, Some("active".into()))], &gone).await?;
-                    say(context, live, Note::normal("Undrained", format!("{pod} takes sessions again")));
-                }
-            }
-            Step::Label { pod, accepting, busy } => {
-                if let Some(live) = find(pod) {
-                    let accepting = (names::ACCEPTING, Some(accepting.to_string()));
-                    mark(context, live, &[accepting, (names::BUSY, busy.then(|| "true".to_owned()))], &[])
-                        .await?;
-                }
-            }
-            Step::TellDrain { pod, left, reason } => {
-                if let Some(live) = find(pod) {
-                    let order = sluice_control::Drain {
-                        reason: format!("the operator drains it ({})", reason.as_str()),
-                        deadline_s: Some(left.as_secs()),
-                        accept_for_s: 0,
-                    };
-                    let uid = live.uid().unwrap_or_default();
-                    refused(key, pod, "drain", context.nodes.drain(&uid, &order).await);
-                }
-            }
-            Step::TellUndrain { pod } => {
-                if let Some(live) = find(pod) {
-                    let uid = live.uid().unwrap_or_default();
-                    refused(key, pod, "undrain", context.nodes.undrain(&uid).await);
-                }
-            }
-            Step::Delete { pod, why } => {
-                if let Some(live) = find(pod) {
-                    delete(context, live, *why, now).await?;
-                }
-            }
-            Step::Create { slot } => create(context, pool, *slot, generation).await?,
+            Step::Drain { pod, .. }
+            | Step::Undrain { pod }
+            | Step::Label { pod, .. }
+            | Step::TellDrain { pod, .. }
+            | Step::TellUndrain { pod }
+            | Step::Delete { pod, .. } => pod,
+        };
+        let Some(live) = views.iter().find(|view| view.seen.name == *pod).map(|view| view.pod) else {
+            continue;
+        };
+        done.take(one(context, key, live, step).await);
+    }
+}
+
+/// One step with a pod that is there.
+async fn one(context: &Context, key: &PoolRef, live: &Pod, step: &Step) -> Result<(), ApplyError> {
+    let uid = live.uid().unwrap_or_default();
+    match step {
+        Step::Create { .. } => {}
+        Step::Drain { pod, drain } => {
+            mark_draining(context, live, drain).await?;
+            let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
+            let note = format!("{pod} is drained ({}), until {until} at the latest", drain.reason.as_str());
+            say(context, live, Note::normal("Draining", note));
         }
+        Step::Undrain { pod } => {
+            let gone =
+                [names::DRAINING_SINCE, names::DRAIN_DEADLINE, names::DRAIN_REASON].map(|key| (key, None));
+            mark(context, live, &[(names::STATE, Some("active".into()))], &gone).await?;
+            say(context, live, Note::normal("Undrained", format!("{pod} takes sessions again")));
+        }
+        Step::Label { accepting, busy, .. } => {
+            let accepting = (names::ACCEPTING, Some(accepting.to_string()));
+            mark(context, live, &[accepting, (names::BUSY, busy.then(|| "true".to_owned()))], &[]).await?;
+        }
+        Step::TellDrain { pod, left, words, anew } => {
+            if *anew {
+                refused(key, pod, "undrain", context.nodes.undrain(&uid).await);
+            }
+            let order = sluice_control::Drain {
+                reason: words.clone(),
+                deadline_s: Some(left.as_secs().max(1)),
+                accept_for_s: 0,
+            };
+            refused(key, pod, "drain", context.nodes.drain(&uid, &order).await);
+        }
+        Step::TellUndrain { pod } => refused(key, pod, "undrain", context.nodes.undrain(&uid).await),
+        Step::Delete { why, .. } => delete(context, live, *why).await?,
     }
     Ok(())
 }
 
-async fn mark_draining(context: &Context, live: &Pod, drain: &Drain) -> Result<(), Error> {
+async fn mark_draining(context: &Context, live: &Pod, drain: &Drain) -> Result<(), ApplyError> {
     mark(
         context,
         live,
@@ -152,27 +152,58 @@ async fn mark(
     live: &Pod,
     labels: &[(&str, Option<String>)],
     annotations: &[(&str, Option<String>)],
-) -> Result<(), Error> {
+) -> Result<(), ApplyError> {
     if let Some(pod) = context.applier.mark(names::MANAGER_POOL, live, labels, annotations).await? {
         context.overlay.wrote(pod);
     }
     Ok(())
 }
 
-async fn create(context: &Context, pool: &Pool, slot: u32, generation: i64) -> Result<(), Error> {
-    if let Some(claim) = sluice_objects::claim(pool, slot) {
-        context.applier.apply(names::MANAGER_POOL, &claim, &context.stores.claims).await?;
-    }
+/// The reason of a problem: a name is taken.
+pub const NAME_TAKEN: &str = "NameTaken";
+
+/// A cache is behind by so much at most: a name that is taken for longer is somebody else's.
+const BEHIND: Duration = Duration::from_secs(10);
+
+async fn create(
+    context: &Context,
+    key: &PoolRef,
+    pool: &Pool,
+    slot: u32,
+    generation: i64,
+    done: &mut Outcome,
+) {
     let pod = sluice_objects::pod(pool, slot, generation);
-    // A name that is taken is that of a pod which the cache does not have yet: the next round sees it.
-    if let Some(made) = context.applier.create(names::MANAGER_POOL, &pod).await? {
-        say(context, &made, Note::normal("Created", format!("{} is made for slot {slot}", pod.name_any())));
-        context.overlay.wrote(made);
+    let name = pod.name_any();
+    let place = (key.clone(), name.clone());
+    match done.take(context.applier.create(names::MANAGER_POOL, &pod).await) {
+        Some(Some(made)) => {
+            context.taken.remove(&place);
+            say(context, &made, Note::normal("Created", format!("{name} is made for slot {slot}")));
+            context.overlay.wrote(made);
+        }
+        // That of a pod which the cache does not have yet: the next round sees it. Else it is not ours.
+        Some(None) => {
+            let since = context.taken.get(&place).unwrap_or_else(Instant::now);
+            context.taken.put(place, since);
+            let foreign = since.elapsed() > BEHIND;
+            done.problems.push(Problem {
+                reason: NAME_TAKEN,
+                message: if foreign {
+                    format!(
+                        "there is a pod {name} that this pool did not make: delete it, or rename the pool"
+                    )
+                } else {
+                    format!("{name}: a pod of this name is still there")
+                },
+                stuck: foreign,
+            });
+        }
+        None => {}
     }
-    Ok(())
 }
 
-async fn delete(context: &Context, live: &Pod, why: Why, now: Timestamp) -> Result<(), Error> {
+async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyError> {
     let name = live.name_any();
     let note = match why {
         Why::Failed => Note::warning("Failed", format!("{name} has ended and is replaced")),
@@ -182,26 +213,29 @@ async fn delete(context: &Context, live: &Pod, why: Why, now: Timestamp) -> Resu
             let count = |count: Option<u32>| {
                 count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string())
             };
-            context
-                .metrics
-                .sessions_cut
-                .inc_by(u64::from(publishers.unwrap_or(0)) + u64::from(viewers.unwrap_or(0)));
-            Note::warning(
-                "DrainDeadline",
-                format!(
-                    "{name} is removed at its deadline with {} publishers and {} viewers left",
-                    count(publishers),
-                    count(viewers)
-                ),
-            )
+            let (publishers, viewers) = (count(publishers), count(viewers));
+            let left = format!("{publishers} publishers and {viewers} viewers left");
+            Note::warning("DrainDeadline", format!("{name} is removed at its deadline with {left}"))
         }
     };
     // What has waited for its deadline waits no second time; what is empty ends by itself at once.
     let grace = matches!(why, Why::Deadline { .. }).then_some(30);
     context.applier.delete(live, grace).await?;
+    match why {
+        Why::Deadline { publishers, viewers } => {
+            let cut = u64::from(publishers.unwrap_or(0)) + u64::from(viewers.unwrap_or(0));
+            context.metrics.sessions_cut.inc_by(cut);
+        }
+        Why::Failed => {
+            if let Some(owner) = live.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+                context.failures.add(&owner.uid);
+            }
+        }
+        Why::NeverStarted | Why::Empty => {}
+    }
     say(context, live, note);
     let mut gone = live.clone();
-    gone.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+    gone.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
     // Newer than anything the cache has of it, until that has forgotten it.
     gone.metadata.resource_version = Some(u64::MAX.to_string());
     context.overlay.wrote(gone);
@@ -232,22 +266,39 @@ fn refused(key: &PoolRef, pod: &str, order: &str, answer: Result<(), NodeError>)
     }
 }
 
-/// Pushes settings that take effect without a restart to the nodes that do not have them yet.
-pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>]) {
-    for view in views {
+/// Pushes settings that take effect without a restart to the nodes that do not have them yet. What a node refuses is a problem, and is
+/// pushed again when it is another, or the node is.
+pub async fn settings(
+    context: &Context,
+    pool: &Pool,
+    generation: i64,
+    views: &[View<'_>],
+    done: &mut Outcome,
+) {
+    for view in views.iter().filter(|view| view.seen.heard.is_some() && !view.seen.terminating) {
+        let Some(report) = view.report else { continue };
         let grace = view.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         let grace = grace.and_then(|grace| u64::try_from(grace).ok()).map(Duration::from_secs);
-        let wanted = sluice_objects::live_settings(pool, sluice_objects::generation(view.pod), grace);
-        let behind = view.seen.heard.is_some()
-            && !view.seen.terminating
-            && view.report.is_some_and(|report| report.settings_hash.as_deref() != Some(&wanted.hash));
-        if !behind {
+        let wanted = sluice_objects::live_settings(pool, generation, grace);
+        if report.settings_hash.as_deref() == Some(&wanted.hash) {
             continue;
         }
-        let uid = view.pod.uid().unwrap_or_default();
+        let (uid, name) = (view.pod.uid().unwrap_or_default(), &view.seen.name);
+        let problem = |why: &str| Problem {
+            reason: "InvalidSpec",
+            message: format!("spec.config: {name} does not take {why}"),
+            stuck: true,
+        };
+        if let Some((hash, boot, why)) = context.refused.get(&uid)
+            && hash == wanted.hash
+            && boot == report.boot
+        {
+            done.problems.push(problem(&why));
+            continue;
+        }
         match context.nodes.apply_settings(&uid, &wanted).await {
             Ok(result) if result.refused.is_empty() => {
-                tracing::info!(pod = %view.seen.name, changed = ?result.changed, "settings are applied live");
+                tracing::info!(pod = %name, changed = ?result.changed, "settings are applied live");
             }
             Ok(result) => {
                 let why: Vec<String> = result
@@ -255,17 +306,11 @@ pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>]) {
                     .iter()
                     .map(|refused| format!("{}: {}", refused.key, refused.reason))
                     .collect();
-                say(
-                    context,
-                    view.pod,
-                    Note::warning(
-                        "SettingsRefused",
-                        format!("{} does not take spec.config: {}", view.seen.name, why.join("; ")),
-                    ),
-                );
+                done.problems.push(problem(&why.join("; ")));
+                context.refused.put(uid, (wanted.hash.clone(), report.boot, why.join("; ")));
             }
             Err(error) => {
-                tracing::warn!(pod = %view.seen.name, %error, "settings could not be applied: they are pushed again")
+                tracing::warn!(pod = %name, %error, "settings could not be applied: they are pushed again")
             }
         }
     }
