@@ -48,6 +48,9 @@ pub enum Lost {
     },
 }
 
+/// The lease is tried to be given up for so long.
+const RELEASE: Duration = Duration::from_secs(5);
+
 /// One of those who want the lease.
 pub struct Leader {
     api: Api<Lease>,
@@ -94,8 +97,12 @@ impl Leader {
     /// Waits until it holds the lease.
     pub async fn acquire(&mut self) {
         tracing::info!(lease = %self.lease, identity = %self.identity(), "waiting for the lease");
-        while !self.election.holds(Instant::now()) {
+        loop {
             self.round().await;
+            if self.election.holds(Instant::now()) {
+                break;
+            }
+            self.pause().await;
         }
         self.metrics.leader.set(1);
         tracing::info!(lease = %self.lease, "holding the lease");
@@ -110,7 +117,11 @@ impl Leader {
             if left.is_zero() {
                 break;
             }
-            if timeout(left, self.round()).await.is_err() {
+            let next = async {
+                self.pause().await;
+                self.round().await;
+            };
+            if timeout(left, next).await.is_err() {
                 self.error = "no answer".into();
             }
             if !self.election.holds(Instant::now()) {
@@ -138,17 +149,31 @@ impl Leader {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        let wait = self.election.times().retry;
-        match timeout(wait, self.api.replace(&self.name, &PostParams::default(), &lease)).await {
-            Ok(Ok(_)) => tracing::info!(lease = %self.lease, "gave the lease up"),
-            Ok(Err(error)) => {
-                tracing::info!(lease = %self.lease, error = client::sentence(&error), "could not give the lease up");
+        // An upgrade may change what this operator may do in the same moment: worth a few attempts.
+        let begun = Instant::now();
+        loop {
+            let answer = timeout(RELEASE, self.api.replace(&self.name, &PostParams::default(), &lease)).await;
+            let error = match answer {
+                Ok(Ok(_)) => return tracing::info!(lease = %self.lease, "gave the lease up"),
+                Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => {
+                    return tracing::info!(lease = %self.lease, "the lease is somebody else's already");
+                }
+                Ok(Err(error)) => client::sentence(&error),
+                Err(_) => "no answer".into(),
+            };
+            if begun.elapsed() >= RELEASE {
+                return tracing::warn!(lease = %self.lease, error, "could not give the lease up: others wait for it to expire");
             }
-            Err(_) => tracing::info!(lease = %self.lease, "could not give the lease up: no answer"),
+            sleep(RELEASE / 10).await;
         }
     }
 
-    /// Looks, writes when it is time, and waits. Who holds the lease knows what stands in it, and only writes.
+    async fn pause(&self) {
+        self.beat.touch();
+        sleep(self.election.pause(rand::random::<f64>())).await;
+    }
+
+    /// Looks, and writes when it is time. Who holds the lease knows what stands in it, and only writes.
     async fn round(&mut self) {
         self.beat.touch();
         let limit = self.election.times().deadline.mul_f64(0.3);
@@ -182,9 +207,6 @@ impl Leader {
                 Err(_) => drop(self.failed("no answer")),
             }
         }
-        let wait = self.election.pause(rand::random::<f64>());
-        self.beat.touch();
-        sleep(wait).await;
     }
 
     fn failed(&mut self, error: &str) -> Step {

@@ -102,6 +102,8 @@ mod with_an_api_server {
 
     #[derive(Default)]
     struct State {
+        /// So many writes are refused.
+        forbid: u32,
         lease: Option<Lease>,
         version: u64,
         away: bool,
@@ -141,6 +143,10 @@ mod with_an_api_server {
                         Some(lease) => (200, serde_json::to_vec(lease).expect("json")),
                         None => gone(404, "NotFound"),
                     };
+                }
+                if state.forbid > 0 {
+                    state.forbid -= 1;
+                    return gone(403, "Forbidden");
                 }
                 let mut lease: Lease = serde_json::from_slice(&body).expect("a lease");
                 let found = state.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
@@ -185,6 +191,8 @@ mod with_an_api_server {
             lost = a.keep() => panic!("{lost}"),
             () = sleep(secs(120)) => {}
         }
+        // Its rights are changed while it ends.
+        server.with(|state| state.forbid = 3);
         a.release().await;
         let given_up = Instant::now();
         b.acquire().await;
