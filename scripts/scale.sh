@@ -34,3 +34,12 @@ scripts/cluster.sh database
 if [ "$(id -u)" = 0 ]; then
   for mode in mongodb static multicast; do scripts/cluster.sh partition --mode $mode; done
 fi
+
+say "Kubernetes: everything that is tried out on a sample cluster, then 500 clusters"
+if [ "$(id -u)" = 0 ]; then
+  trap 'scripts/kubernetes.sh down; rm -rf "$WORK"' EXIT
+  scripts/kubernetes.sh demo
+  scripts/kubernetes.sh check
+  scripts/kubernetes.sh down
+  scripts/kubernetes.sh scale
+fi

@@ -1,12 +1,13 @@
 #!/bin/bash
 # All tests. Each step says what it does; a failed step does not stop the others; the last line sums up.
 "$(dirname "$0")/setup.sh" test
+"$(dirname "$0")/setup.sh" kubernetes
 . "$(dirname "$0")/lib.sh"
 
 PASSED=0 FAILED=0 BROKEN=()
 export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never NO_COLOR=1 CI=1
 LOG=$(mktemp)
-trap 'rm -f "$LOG"' EXIT
+trap 'rm -f "$LOG"; scripts/kubernetes.sh down >/dev/null 2>&1' EXIT
 
 # step NAME COMMAND...: counts the tests that the command reports, or itself as one
 step() {
@@ -42,6 +43,10 @@ step "browser" scripts/e2e.sh
 export SLUICE_NODE_BINARY=target/ci/sluice-node SLUICE_LOAD_BINARY=target/ci/sluice-load
 step "load balancers" scripts/cluster.sh lb --mode mongodb
 step "a cluster behind nginx, without a database" scripts/cluster.sh local --check --mode static
+# The whole of `kubernetes.sh check` is in `make test-scale`.
+export SLUICE_PROFILE=ci
+step "Kubernetes: the operator and a sample cluster" scripts/kubernetes.sh demo
+step "Kubernetes: checks" scripts/kubernetes.sh check manifests specs plays gitops drains plugin heals orphans key
 
 for name in "${BROKEN[@]}"; do echo "failed: $name"; done
 echo "$PASSED passed, $FAILED failed"
