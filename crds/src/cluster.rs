@@ -273,7 +273,8 @@ pub struct IngressExposure {
         regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub host: String,
-    /// The host name for publishers (WebRTC signalling) and management; leads to the origins.
+    /// The host name for publishers (WebRTC signalling) and management; leads to the origins. Without it there is no way for publishers by
+    /// the Ingress while there are edges: `host` leads to those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),

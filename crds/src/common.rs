@@ -115,8 +115,9 @@ pub struct Exposure {
         inner(length(min = 3, max = 64), regex(pattern = r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"))
     )]
     pub source_ranges: Vec<String>,
-    /// LoadBalancer: the addresses that are asked for. The first becomes the Service's `loadBalancerIP`, all its `externalIPs` where
-    /// the implementation has no address of its own to give: see the documentation of yours.
+    /// LoadBalancer: the addresses that are asked for, as the Service's `loadBalancerIP`; whether it is heeded is up to the
+    /// implementation, and many want an annotation instead. RTMP and SRT take the first; for WebRTC, where each pod has a Service, the
+    /// first is for slot 0, the second for slot 1, and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 2, max = 45), regex(pattern = r"^[0-9a-fA-F.:]+$")))]
     pub addresses: Vec<String>,
@@ -124,7 +125,8 @@ pub struct Exposure {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: StringMap,
     /// NodePort and LoadBalancer: the port on every machine; Kubernetes chooses when it is missing. Not for WebRTC, where each pod has
-    /// a port of its own.
+    /// a port of its own. It must be in the range of the Kubernetes cluster, 30000 to 32767 unless that was set up otherwise; the API
+    /// server refuses the Service otherwise, and the pool says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<u16>,

@@ -186,8 +186,7 @@ pub struct PoolSpec {
     /// replaces the pods one after the other, unless it can be applied live.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::settings")]
-    #[x_kube(validation = Rule::new("self.all(k, !(k in ['data_dir', 'node_id', 'advertise_host', 'advertise_interface', 'pod_ip', 'role', 'cluster_mode', 'cluster_key', 'cluster_key_file', 'cluster_cert', 'cluster_cert_key', 'cluster_ca', 'operator_ca', 'cluster_addr', 'http_addr', 'https_addr', 'rtmp_addr', 'rtmps_addr', 'srt_addr', 'rtc_addr', 'store', 'store_file', 'store_prefix', 'store_user', 'store_password', 'store_password_file', 'tls_cert', 'tls_key', 'admin_token', 'admin_token_file', 'shutdown_timeout', 'drain_deadline', 'max_streams', 'max_viewers', 'node_group', 'static_members', 'multicast_group', 'multicast_interface', 'config']))")
-        .message("config may not set what the operator sets itself: identity, role, addresses, members, store, keys, tokens and certificates come from other fields, max_streams and max_viewers from capacity, node_group from group, drain_deadline and shutdown_timeout from drain.deadline"))]
+    #[x_kube(validation = schema::not_the_operators())]
     pub config: StringMap,
     /// How a pod is emptied before it goes.
     #[serde(default)]
@@ -291,7 +290,8 @@ pub struct Gpu {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
     pub products: Vec<String>,
-    /// How many encoder sessions a pod may have open at once on its GPU (one for each rendition); consumer cards have few.
+    /// How many encoder sessions a pod may have open at once on its GPU (one for each rendition); consumer cards have few. Without
+    /// effect so far: the nodes of this version do not transcode. It is kept for those that do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1024))]
     pub max_encode_sessions: Option<u32>,
@@ -358,7 +358,7 @@ pub enum DrainPolicy {
     Wait,
     /// For the last publisher, or the deadline; viewers are moved.
     WaitForPublishers,
-    /// For nobody.
+    /// For nobody. A drain by the annotation `sluice.dev/drain` waits for publishers all the same, at most as long as it says.
     Immediate,
 }
 
@@ -394,7 +394,8 @@ impl Default for Drain {
 #[x_kube(validation = Rule::new("self.maxSurge + self.maxUnavailable > 0")
     .message("rollout.maxSurge and rollout.maxUnavailable may not both be 0: no pod could ever be replaced"))]
 pub struct Rollout {
-    /// How many pods there may be beyond `replicas` while pods are replaced. Draining pods are not counted.
+    /// How many pods there may be beyond `replicas` while pods are replaced. Pods that a rollout drains count, so with 1 pods are replaced
+    /// one at a time, the next when the one before is gone; pods of a scale-in, or drained by hand, do not count.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub max_surge: i32,
@@ -425,7 +426,8 @@ impl Default for Rollout {
         .message("exposure.srt.hostPort and exposure.webrtc.hostPort must differ: both are UDP")
 )]
 pub struct PoolExposure {
-    /// RTMP (TCP 1935), and RTMPS (TCP 1936) where the cluster has a certificate.
+    /// RTMP (TCP 1935), and RTMPS (TCP 1936) where the cluster has a certificate. With HostPort, RTMPS is at the machine's port 1936
+    /// when `hostPort` is left out or 1935, and else not exposed.
     #[serde(default)]
     pub rtmp: Exposure,
     /// SRT (UDP 4200). The nodes of this version do not serve it yet.

@@ -1,6 +1,9 @@
 //! Pieces of schema that Rust types do not say by themselves.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::names::OPERATOR_SETTINGS;
 
 /// An object whose fields are not known here.
 pub fn free_object(_: &mut SchemaGenerator) -> Schema {
@@ -28,4 +31,14 @@ pub fn settings(_: &mut SchemaGenerator) -> Schema {
         "maxProperties": 128,
         "additionalProperties": { "type": "string", "maxLength": 4096 }
     })
+}
+
+/// The rule that refuses settings which the operator sets itself.
+pub fn not_the_operators() -> Rule {
+    let keys = OPERATOR_SETTINGS.map(|key| format!("'{key}'")).join(", ");
+    Rule::new(format!("self.all(k, !(k in [{keys}]))")).message(
+        "config may not set what the operator sets itself: identity, role, addresses, members, store, keys, tokens and certificates come \
+         from other fields, max_streams and max_viewers from capacity, node_group from group, drain_deadline, drain_waits_for and \
+         shutdown_timeout from drain",
+    )
 }

@@ -127,3 +127,21 @@ fn slots_are_read_from_names_of_the_pool_only() {
         assert_eq!(slot("edge", other), None, "{other}");
     }
 }
+
+#[test]
+fn what_the_operator_sets_is_refused_in_pools() {
+    let list = crate::names::OPERATOR_SETTINGS;
+    assert!(list.is_sorted(), "{list:?}");
+    for (kind, schema) in schemas().into_iter().filter(|(kind, _)| kind != "MediaCluster") {
+        let spec = schema.properties.as_ref().and_then(|fields| fields.get("spec")).expect("a spec");
+        let config = spec.properties.as_ref().and_then(|fields| fields.get("config")).expect("config");
+        let rules = config.x_kubernetes_validations.as_deref().unwrap_or_default();
+        let inside = rules
+            .iter()
+            .find_map(|rule| rule.rule.split_once("k in [")?.1.split_once(']'))
+            .expect("a list")
+            .0;
+        let keys: Vec<&str> = inside.split(", ").map(|key| key.trim_matches('\'')).collect();
+        assert_eq!(keys, list, "{kind}");
+    }
+}

@@ -60,10 +60,6 @@ pub struct Settings {
     #[arg(long, env = "SLUICE_OPERATOR_NODE_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     pub node_version: String,
 
-    /// The image of nodes, without a tag, whose cluster names none.
-    #[arg(long, env = "SLUICE_OPERATOR_NODE_REPOSITORY", default_value = "ghcr.io/sluice-media/sluice-node")]
-    pub node_repository: String,
-
     /// The longest that a node may take to say that nothing changed; reports are as old as this at most while it answers.
     #[arg(long, env = "SLUICE_OPERATOR_NODE_REPORT_INTERVAL", default_value = "2s", value_parser = duration)]
     pub node_report_interval: Duration,

@@ -82,7 +82,7 @@ impl Pool {
         config(&mut problems, &spec.config);
         let deadline = drain(&mut problems, &spec.drain);
         rollout(&mut problems, &spec.rollout);
-        exposures(&mut problems, &spec.exposure);
+        exposures(&mut problems, &spec.exposure, cluster.certificate().is_some());
         let template = Template::read(&spec.pod_template, &mut problems);
         if let Some(Storage { size, storage_class_name, deletion_policy: _ }) = resource.storage() {
             problems.unless(
@@ -199,6 +199,13 @@ impl Pool {
 
     pub(crate) fn restarted_at(&self) -> Option<&str> {
         self.restarted_at.as_deref()
+    }
+
+    /// The port of the machine for RTMPS: its own, where there is a certificate and RTMP has its own as well. The spec has no other for
+    /// it.
+    pub(crate) fn rtmps_host_port(&self) -> Option<u16> {
+        let rtmp = Pool::host_port(&self.spec.exposure.rtmp, port::RTMP);
+        (rtmp == Some(port::RTMP) && self.cluster.certificate().is_some()).then_some(port::RTMPS)
     }
 
     /// The port of the machine for a protocol, when it has one.
@@ -344,7 +351,7 @@ fn config(problems: &mut Problems, given: &StringMap) {
             !config::is_ours(key),
             &field,
             "is set by the operator itself: identity, role, addresses, store, keys, tokens and certificates come from other fields, \
-             max_streams and max_viewers from capacity, node_group from group, drain_deadline and shutdown_timeout from drain.deadline",
+             max_streams and max_viewers from capacity, node_group from group, drain_deadline, drain_waits_for and shutdown_timeout from drain",
         );
         problems.unless(value.len() <= 4096, &field, "has at most 4096 characters");
         problems.unless(!value.contains('\0'), &field, "may not contain a zero character");
@@ -379,7 +386,7 @@ fn rollout(problems: &mut Problems, rollout: &Rollout) {
     );
 }
 
-fn exposures(problems: &mut Problems, exposure: &PoolExposure) {
+fn exposures(problems: &mut Problems, exposure: &PoolExposure, has_certificate: bool) {
     let PoolExposure { rtmp, srt, webrtc } = exposure;
     for (name, one) in [("rtmp", rtmp), ("srt", srt), ("webrtc", webrtc)] {
         exposed(problems, &format!("spec.exposure.{name}"), one);
@@ -408,6 +415,11 @@ fn exposures(problems: &mut Problems, exposure: &PoolExposure) {
             &format!("must differ from that of {a}: WebRTC uses UDP and TCP"),
         );
     }
+    problems.unless(
+        !(has_certificate && ports["rtmp"] == Some(port::RTMP) && ports["webrtc"] == Some(port::RTMPS)),
+        "spec.exposure.webrtc.hostPort",
+        "must differ from 1936, which RTMPS has",
+    );
 }
 
 fn exposed(problems: &mut Problems, field: &str, exposure: &Exposure) {

@@ -197,8 +197,13 @@ fn on_machine(pod: &Pod, found: &mut Found) {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let node = containers.filter(|container| container.name == names::CONTAINER);
     for one in node.flat_map(|container| container.ports.iter().flatten()) {
-        if let (Some("rtmp"), Some(port)) = (one.name.as_deref(), one.host_port) {
-            found.rtmp(role, "RTMP", host, port);
+        let protocol = match one.name.as_deref() {
+            Some("rtmp") => "RTMP",
+            Some("rtmps") => "RTMPS",
+            _ => continue,
+        };
+        if let Some(port) = one.host_port {
+            found.rtmp(role, protocol, host, port);
         }
     }
 }

@@ -42,7 +42,14 @@ fn shared(
     selector: Labels,
     ports: Vec<ServicePort>,
 ) -> Option<Service> {
-    service(pool, format!("{}-{protocol}", pool.name()), exposure, &exposure.addresses, selector, ports)
+    service(
+        pool,
+        format!("{}-{protocol}", pool.name()),
+        exposure,
+        exposure.addresses.first(),
+        selector,
+        ports,
+    )
 }
 
 /// WebRTC's packets must reach the one pod that has the session, so each pod has a Service; the packets stay on the pod's machine.
@@ -50,8 +57,8 @@ fn webrtc_of(pool: &Pool, exposure: &Exposure, slot: u32, pod: &str) -> Option<S
     let selector = meta::pool_selector(pool, &[(names::POD, pod)]);
     let ports = vec![udp("rtc-udp", port::RTC), tcp("rtc-tcp", port::RTC)];
     // An address is one pod's: the first is for slot 0, and so on.
-    let address: Vec<String> = exposure.addresses.get(slot as usize).cloned().into_iter().collect();
-    let mut service = service(pool, format!("{pod}-webrtc"), exposure, &address, selector, ports)?;
+    let address = exposure.addresses.get(slot as usize);
+    let mut service = service(pool, format!("{pod}-webrtc"), exposure, address, selector, ports)?;
     if let Some(labels) = &mut service.metadata.labels {
         labels.insert(names::POD.into(), pod.to_owned());
     }
@@ -65,7 +72,7 @@ fn service(
     pool: &Pool,
     name: String,
     exposure: &Exposure,
-    addresses: &[String],
+    address: Option<&String>,
     selector: Labels,
     ports: Vec<ServicePort>,
 ) -> Option<Service> {
@@ -86,8 +93,8 @@ fn service(
             ports: Some(ports),
             load_balancer_class: exposure.load_balancer_class.clone(),
             load_balancer_source_ranges: some(&exposure.source_ranges),
-            load_balancer_ip: addresses.first().cloned(),
-            external_ips: some(addresses),
+            // Never an externalIP: every machine of the cluster would take packets for that address, whoever it belongs to.
+            load_balancer_ip: address.cloned(),
             ..ServiceSpec::default()
         }),
         status: None,

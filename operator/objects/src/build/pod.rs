@@ -13,6 +13,10 @@ use sluice_crds::quantity::Quantities;
 use super::{config, gpu, meta, placement, revision, volumes};
 use crate::{Pool, USER, paths};
 
+/// How long a node has to end that a probe has given up, in seconds. The pod's own grace is for drains: a node that hangs would keep
+/// its sessions waiting for hours.
+const RESTART_GRACE: i64 = 30;
+
 /// The pod of a slot, built as the `generation` of the template does; [`TEMPLATE`](crate::TEMPLATE) is the newest.
 ///
 /// It begins with `sluice.dev/busy` and without `sluice.dev/accepting`: it is protected from eviction before it may be sent anybody,
@@ -99,7 +103,10 @@ fn node(pool: &Pool) -> Container {
             run_as_non_root: Some(true),
             ..SecurityContext::default()
         }),
-        startup_probe: Some(http("/healthz", 2, 3, 90)),
+        startup_probe: Some(Probe {
+            termination_grace_period_seconds: Some(RESTART_GRACE),
+            ..http("/healthz", 2, 3, 90)
+        }),
         readiness_probe: Some(http("/readyz", 5, 3, 3)),
         // A node at its limits answers 503 to whoever asks over HTTP, probes included; killing it for that would cut everybody.
         liveness_probe: Some(Probe {
@@ -107,6 +114,7 @@ fn node(pool: &Pool) -> Container {
             period_seconds: Some(10),
             timeout_seconds: Some(5),
             failure_threshold: Some(6),
+            termination_grace_period_seconds: Some(RESTART_GRACE),
             ..Probe::default()
         }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -162,8 +170,9 @@ fn ports(pool: &Pool) -> Vec<ContainerPort> {
     if pool.role() == Role::Origin || on_host.is_some() {
         add("rtmp", port::RTMP, "TCP", on_host);
     }
-    if pool.role() == Role::Origin && has_certificate {
-        add("rtmps", port::RTMPS, "TCP", None);
+    let secure_on_host = pool.rtmps_host_port();
+    if has_certificate && (pool.role() == Role::Origin || secure_on_host.is_some()) {
+        add("rtmps", port::RTMPS, "TCP", secure_on_host);
     }
     add("cluster", port::CLUSTER, "TCP", None);
     if let Some(on_host) = Pool::host_port(srt, port::SRT) {

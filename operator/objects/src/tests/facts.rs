@@ -89,5 +89,6 @@ fn probes_ask_paths_that_need_no_token() {
         assert!(router.contains(&format!(".route(\"{path}\"")), "{path}");
     }
     let liveness = container.liveness_probe.expect("a probe");
+    assert_eq!(liveness.termination_grace_period_seconds, Some(30), "not the hours that a drain may take");
     assert!(liveness.http_get.is_none(), "a node at its limits answers 503 to everybody");
 }

@@ -1,6 +1,7 @@
 //! Tests of the whole: samples, rules over random specs, wrong specs, who reaches what.
 
 mod facts;
+mod generations;
 mod golden;
 mod outside;
 mod random;

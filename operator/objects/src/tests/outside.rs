@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
 
-use super::{cluster, cluster_with, edges, origins, served, site};
+use super::{cluster, cluster_with, edges, origins, origins_of, served, site};
 use crate::{
     Cluster, ClusterObjects, Seen, Served, TEMPLATE, apps, cluster_objects, endpoints, live_settings, pod,
     pool_objects, waiting,
@@ -184,6 +184,39 @@ fn endpoints_outside_come_first_and_from_status() {
     let many: Vec<Pod> = (0..200).map(|n| on(&on_host, &format!("192.0.2.{n}"))).collect();
     let found = endpoints(&exposed(), &site(), &Seen { pods: &many, ..Seen::default() });
     assert_eq!(found.publish.len(), 64);
+}
+
+#[test]
+fn rtmps_is_at_a_port_of_the_machine_where_rtmp_is_at_its_own() {
+    let secure = cluster_with(json!({ "security": { "tls": { "secretName": "tls" } } })).expect("right");
+    let found = |rtmp: Value| {
+        let pool = origins_of(&secure, json!({ "exposure": { "rtmp": rtmp } })).expect("right");
+        let pods = [on(&pool, "192.0.2.5")];
+        urls(&endpoints(&secure, &site(), &Seen { pods: &pods, ..Seen::default() }).publish)
+    };
+    let rtmps = "External RTMPS rtmps://192.0.2.5:1936/{app}/{stream}".to_owned();
+    assert!(found(json!({ "mode": "HostPort" })).contains(&rtmps));
+    assert!(found(json!({ "mode": "HostPort", "hostPort": 1935 })).contains(&rtmps));
+    assert!(!found(json!({ "mode": "HostPort", "hostPort": 9000 })).contains(&rtmps));
+    let plain = origins(json!({ "exposure": { "rtmp": { "mode": "HostPort" } } }));
+    let pods = [on(&plain, "192.0.2.5")];
+    let seen = Seen { pods: &pods, ..Seen::default() };
+    assert!(!urls(&endpoints(&cluster(), &site(), &seen).publish).contains(&rtmps));
+}
+
+#[test]
+fn a_host_that_leads_to_edges_takes_no_publishers() {
+    let cluster =
+        cluster_with(json!({ "exposure": { "ingress": { "host": "a.example.com" } } })).expect("right");
+    let external = |has_edges: bool| {
+        let found = endpoints(&cluster, &site(), &Seen { has_edges, ..Seen::default() });
+        let outside = |list: &[sluice_crds::cluster::Endpoint]| -> Vec<String> {
+            urls(list).into_iter().filter(|url| url.starts_with("External")).collect()
+        };
+        (outside(&found.publish), outside(&found.watch).len())
+    };
+    assert_eq!(external(true), (vec![], 1));
+    assert_eq!(external(false), (vec!["External HTTP http://a.example.com/".to_owned()], 1));
 }
 
 #[test]

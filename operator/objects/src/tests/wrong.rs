@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluice_crds::{EdgePool, MediaCluster};
 
-use super::{cluster, cluster_with, origins_with, pinned, pool_spec, resource};
+use super::{cluster, cluster_with, origins_of, origins_with, pinned, pool_spec, resource};
 use crate::{Cluster, Invalid, Pinned, Pool};
 
 fn fields(wrong: &[Invalid]) -> Vec<&str> {
@@ -322,4 +322,13 @@ fn numbers_are_taken_for_quantities_as_kubernetes_does() {
     let spec = crate::pod(&pool, 0, crate::TEMPLATE).spec.expect("a spec");
     let limits = spec.containers[1].resources.as_ref().and_then(|one| one.limits.clone()).expect("limits");
     assert_eq!(limits["cpu"].0, "1");
+}
+
+#[test]
+fn the_port_of_the_machine_for_rtmps_is_nobody_elses() {
+    let spec = json!({ "exposure": { "rtmp": { "mode": "HostPort" }, "webrtc": { "mode": "HostPort", "hostPort": 1936 } } });
+    assert!(origins_with(spec.clone()).is_ok(), "there is no RTMPS without a certificate");
+    let secure = cluster_with(json!({ "security": { "tls": { "secretName": "tls" } } })).expect("right");
+    let problems = origins_of(&secure, spec).expect_err("two of them want one port");
+    assert_eq!(problems[0].field, "spec.exposure.webrtc.hostPort");
 }
