@@ -9,7 +9,7 @@ RELEASE = "sluice"
 CHART = ROOT / "charts" / "sluice"
 SAMPLE = ROOT / "config" / "samples" / "laptop"
 CLUSTER = "demo"
-POOLS = ("demo-origin", "demo-edge")
+POOLS = {"demo-origin": "originpools.sluice.dev", "demo-edge": "edgepools.sluice.dev"}
 # A new value makes the operator replace every pod of a pool, one after the other.
 RESTARTED = "sluice.dev/restarted-at"
 PATIENCE = 240
@@ -76,10 +76,24 @@ def follow_operator(kubernetes, identity):
 def follow_nodes(kubernetes, identity):
     if _changed("nodes", identity):
         say("rolling the new node image out")
-        kinds = {"demo-origin": "originpool", "demo-edge": "edgepool"}
+        before = {pool: _pool(kubernetes, pool).get("revision") for pool in POOLS}
         for pool in POOLS:
-            kubernetes.kubectl("annotate", "-n", SAMPLE_NAMESPACE, "--overwrite", f"{kinds[pool]}/{pool}", f"{RESTARTED}={identity[:12]}")
+            kubernetes.kubectl("annotate", "-n", SAMPLE_NAMESPACE, "--overwrite", f"{POOLS[pool]}/{pool}", f"{RESTARTED}={identity[:12]}")
+
+        def replaced():
+            for pool, revision in before.items():
+                status = _pool(kubernetes, pool)
+                if status.get("revision") == revision or status.get("updatedReplicas", 0) < status.get("replicas", 0):
+                    raise Failed(f"{pool}: {status.get('message') or 'old pods'}")
+            return True
+
+        # Pods with streams stay beside the new ones until these have ended.
+        within(PATIENCE, "new pods", replaced, every=0.5)
     _done("nodes", identity)
+
+
+def _pool(kubernetes, pool):
+    return kubernetes.json("get", POOLS[pool], pool, "-n", SAMPLE_NAMESPACE).get("status", {})
 
 
 def _conditions(item):

@@ -12,7 +12,6 @@ from ..procs import Failed, within
 from play import Viewer
 from watch import Watchers
 
-KINDS = {"demo-origin": "originpools.sluice.dev", "demo-edge": "edgepools.sluice.dev"}
 # What the operator makes beside pods.
 OWNED = ("services", "configmaps", "secrets", "serviceaccounts", "poddisruptionbudgets", "networkpolicies", "ingresses")
 
@@ -79,7 +78,7 @@ class Sample:
         return self.kubernetes.json(*words, "-n", self.namespace)
 
     def pool(self, name):
-        return self.json("get", KINDS[name], name)
+        return self.json("get", demo.POOLS[name], name)
 
     def ready(self, seconds=120):
         demo.wait_ready(self.kubernetes, seconds)
