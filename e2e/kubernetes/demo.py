@@ -34,8 +34,9 @@ def run(kubernetes: Kubernetes):
 def install(kubernetes, *more):
     """Installs the operator, or brings the release to what the chart is now."""
     say("installing the operator")
+    # Definitions may have been applied by others on this cluster, of an older tree: Helm's win.
     kubernetes.helm("upgrade", "--install", RELEASE, CHART, "--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait",
-                    "--timeout", "120s", *more)
+                    "--force-conflicts", "--timeout", "120s", *more)
 
 
 def sample(kubernetes, path=SAMPLE):
