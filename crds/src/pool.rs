@@ -373,7 +373,8 @@ pub struct Drain {
     #[serde(default = "deadline")]
     #[schemars(length(min = 2, max = 16), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
     pub deadline: String,
-    /// What it waits for.
+    /// What it waits for: Wait for publishers and viewers, WaitForPublishers for publishers (viewers are moved), Immediate for nobody. A
+    /// drain by the annotation `sluice.dev/drain` waits for publishers under Immediate too, at most as long as it says.
     #[serde(default)]
     pub policy: DrainPolicy,
 }
