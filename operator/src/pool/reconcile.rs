@@ -322,7 +322,7 @@ async fn apply<K: PoolKind + Kind>(
         plan.retain(|step| !matches!(step, Step::Create { .. }));
     }
     steps::carry_out(context, key, &valid.pool, valid.generation, views, &plan, done).await;
-    steps::settings(context, &valid.pool, valid.generation, views, done).await;
+    steps::settings(context, &valid.pool, views, done).await;
 
     for service in exposures {
         services.insert(service.name_any());

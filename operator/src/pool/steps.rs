@@ -268,18 +268,13 @@ fn refused(key: &PoolRef, pod: &str, order: &str, answer: Result<(), NodeError>)
 
 /// Pushes settings that take effect without a restart to the nodes that do not have them yet. What a node refuses is a problem, and is
 /// pushed again when it is another, or the node is.
-pub async fn settings(
-    context: &Context,
-    pool: &Pool,
-    generation: i64,
-    views: &[View<'_>],
-    done: &mut Outcome,
-) {
+pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>], done: &mut Outcome) {
     for view in views.iter().filter(|view| view.seen.heard.is_some() && !view.seen.terminating) {
         let Some(report) = view.report else { continue };
         let grace = view.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         let grace = grace.and_then(|grace| u64::try_from(grace).ok()).map(Duration::from_secs);
-        let wanted = sluice_objects::live_settings(pool, generation, grace);
+        // In a rollout there are pods of several generations; a node takes only what its own knows.
+        let wanted = sluice_objects::live_settings(pool, sluice_objects::generation(view.pod), grace);
         if report.settings_hash.as_deref() == Some(&wanted.hash) {
             continue;
         }
