@@ -139,8 +139,10 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
         stopped: spec.stopped,
     };
     let waits = !trust.problems.is_empty() || trust.database.is_some();
-    let early = before.is_some() && pools.iter().any(PoolSeen::is_early);
-    // Right after the start of the operator, what was told before is truer than what is known so far.
+    // Right after the start of the operator, what was told before is truer than what is known so far. Without the cluster's key no
+    // node will ever be heard: then that is what there is to tell.
+    let asked = matches!(context.prepared.get(&key), Some(Prepared::Ready(_)));
+    let early = before.is_some() && asked && pools.iter().any(PoolSeen::is_early);
     let told = if early { Some(SOON) } else { report(&context, &resource, facts).await? };
     if let Some(error) = done.failed {
         return Err(error.into());
