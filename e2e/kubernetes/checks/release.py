@@ -3,7 +3,7 @@
 import time
 
 from .. import demo
-from ..procs import within
+from ..procs import Failed, within
 from . import sample as sampling
 
 LEAVING = "leaving"
@@ -40,8 +40,22 @@ def body(checks, sample):
     left = {d["metadata"]["name"]: d["metadata"]["uid"] for d in kubernetes.json("get", "crds")["items"] if d["spec"]["group"] == "sluice.dev"}
     checks.check("the kinds and all objects of theirs are kept", left == definitions)
 
-    checks.holds("its namespace can be deleted without an operator",
-                 lambda: kubernetes.kubectl("delete", "namespace", LEAVING, "--timeout=90s"))
+    kubernetes.kubectl("delete", "namespace", LEAVING, "--wait=false")
+
+    def empty():
+        status = kubernetes.json("get", "namespace", LEAVING)["status"]
+        left = [c for c in status.get("conditions", []) if c["type"] == "NamespaceContentRemaining"]
+        if not left or left[0]["status"] != "False" or kubernetes.json("get", "pods", "-n", LEAVING)["items"]:
+            raise Failed(f"{left}")
+        return True
+
+    def gone():
+        # Kubernetes looks again only after half of the longest grace period that it met, unless the namespace changes.
+        kubernetes.kubectl("annotate", "namespace", LEAVING, "--overwrite", f"sluice.dev/nudge={time.time_ns()}", check=False)
+        return not [n for n in kubernetes.json("get", "namespaces")["items"] if n["metadata"]["name"] == LEAVING]
+
+    checks.holds("its namespace is emptied without an operator", lambda: within(60, "empty", empty, every=0.5))
+    checks.holds("nothing keeps the namespace from going", lambda: within(30, "gone", gone, every=2))
 
     def install():
         demo.install(kubernetes)
