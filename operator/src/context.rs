@@ -1,11 +1,12 @@
 //! What both controllers have at hand.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use sluice_crds::pool::Role;
 use sluice_identity::OperatorAuthority;
 use sluice_objects::{Cluster, Site};
 use tokio::sync::watch;
@@ -59,8 +60,8 @@ pub struct Context {
     pub failures: Failures,
     /// Settings that nodes refused, by the uid of the pod: of which hash, by which run of the node, and why.
     pub refused: Shelf<String, (String, u32, String)>,
-    /// Pods whose names were taken when they were to be made, and since when, by pool and name.
-    pub taken: Shelf<(PoolRef, String), Instant>,
+    /// Slots whose names were taken when pods were to be made, until one could be made.
+    pub taken: Shelf<PoolRef, BTreeSet<u32>>,
     /// Secrets of users as they were read last.
     pub read: Shelf<(String, String), (Instant, Option<Secret>)>,
 }
@@ -87,7 +88,10 @@ impl Context {
         self.failures.0.retain(|uid| there.contains(uid));
         let pods = self.stores.pods.all().iter().filter_map(|pod| pod.uid()).collect::<HashSet<String>>();
         self.refused.retain(|uid| pods.contains(uid));
-        self.taken.with(|all| all.retain(|_, since| since.elapsed() < HOUR));
+        self.taken.retain(|key| match key.role {
+            Role::Origin => origins.get(&key.namespace, &key.name).is_some(),
+            Role::Edge => edges.get(&key.namespace, &key.name).is_some(),
+        });
         self.read.with(|all| all.retain(|_, (at, _)| at.elapsed() < HOUR));
     }
 

@@ -278,6 +278,8 @@ async fn read_secrets(
     let field = "spec.database.external.secret";
     match given(context, cluster.namespace(), cluster.database(), field).await? {
         Found::Value { value, .. } if !is_uri(&value) => {
+            // Mended, it is to be seen at once.
+            context.read.remove(&(cluster.namespace().to_owned(), cluster.database().name.clone()));
             let SecretRef { name, key, .. } = cluster.database();
             trust.database = Some(Problem {
                 reason: "SecretInvalid",

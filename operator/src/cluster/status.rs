@@ -249,7 +249,7 @@ fn database(facts: &Facts<'_>) -> (Option<bool>, &'static str, String) {
             Some(false),
             "Away",
             format!(
-                "the database does not answer {named}: what is live goes on; see that it runs, and that the URI in its Secret is right"
+                "the database does not answer {named}: what is live goes on; see that it runs, and that the URI in its Secret is right (pods read it when they start: after a change, annotate the pools with sluice.dev/restarted-at)"
             ),
         ),
     }

@@ -82,7 +82,10 @@ fn last_words(status: &ContainerStatus) -> Option<String> {
     let ended = states.into_iter().flatten().find_map(|state| state.terminated.as_ref())?;
     let said = ended.message.as_deref().unwrap_or_default().trim();
     let last = said.lines().next_back().unwrap_or_default();
-    Some(format!("exit code {}{}{last}", ended.exit_code, if last.is_empty() { "" } else { ", " }))
+    // A user knows the pool, not the file that is made of it.
+    let from =
+        if last.contains("node.toml") { " (that file is made of the pool: see spec.config)" } else { "" };
+    Some(format!("exit code {}{}{last}{from}", ended.exit_code, if last.is_empty() { "" } else { ", " }))
 }
 
 /// Status has room for a sentence, not for a log.

@@ -24,8 +24,23 @@ pub fn reached(services: &[Arc<Service>], pods: &[Arc<Pod>]) -> String {
     sluice_crds::generate::short_hash(all.join("\n").as_bytes())
 }
 
+fn has_host_port(pod: &Pod) -> bool {
+    let running = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+    let mut ports = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .flat_map(|container| container.ports.iter().flatten());
+    running && ports.any(|port| port.host_port.is_some())
+}
+
 /// What is in place (`Ok`) or waited for (`Err`), in a sentence; `None` when nothing is asked for.
-pub fn exposed(spec: &PoolSpec, pool: &Pool, services: &[Arc<Service>]) -> Option<Result<String, String>> {
+pub fn exposed(
+    spec: &PoolSpec,
+    pool: &Pool,
+    services: &[Arc<Service>],
+    pods: &[Arc<Pod>],
+) -> Option<Result<String, String>> {
     let PoolExposure { rtmp, srt, webrtc } = &spec.exposure;
     let mut modes: Vec<&'static str> = Vec::new();
     let mut unserved: Vec<&'static str> = Vec::new();
@@ -48,6 +63,9 @@ pub fn exposed(spec: &PoolSpec, pool: &Pool, services: &[Arc<Service>]) -> Optio
             format!("{protocol} is exposed, but the nodes of this version do not serve it yet")
         }),
     );
+    if pool.uses_host_ports() && !pods.iter().any(|pod| has_host_port(pod)) {
+        waits.push("no pod of the pool has a port of its machine yet".into());
+    }
     let privileged = if pool.uses_host_ports() {
         ". Pods use ports of their machines, which only a namespace with the Pod Security level privileged admits"
     } else {

@@ -90,7 +90,7 @@ fn drain(pod: &Pod) -> Option<Drain> {
 }
 
 /// The annotation by which a person asks for a drain: `30m`, or anything else for the pool's own time.
-fn requested(pod: &Pod) -> Option<Option<Duration>> {
+pub fn requested(pod: &Pod) -> Option<Option<Duration>> {
     let text = pod.annotations().get(names::DRAIN)?;
     let time = text.trim().parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     Some(time.filter(|time| *time <= Duration::from_secs(48 * 3600)))

@@ -42,6 +42,8 @@ pub struct Wish {
     pub policy: DrainPolicy,
     /// No pods are wanted, because the cluster is stopped.
     pub stopped: bool,
+    /// Slots whose names are taken by pods that are not the pool's (those of a pool of this name before it, while they drain).
+    pub taken: BTreeSet<u32>,
     /// How many pods of the pool failed lately.
     pub failed_lately: usize,
     /// Not every node was heard since the operator started: who has how many sessions is not known, and nobody is chosen to go.
@@ -375,21 +377,24 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
         out.wait_or_go(pod, drain);
     }
 
-    let taken: BTreeSet<u32> = pods.iter().map(|pod| pod.slot).collect();
+    let taken: BTreeSet<u32> = pods.iter().map(|pod| pod.slot).chain(wish.taken.iter().copied()).collect();
     for slot in (0..).filter(|slot| !taken.contains(slot)).take(create) {
         out.plan.steps.push(Step::Create { slot });
     }
     out.plan
 }
 
-/// Who goes first: not started, not available, of an older revision, with the fewest publishers, then viewers, the youngest, the
-/// highest slot.
+/// Who goes first: not started; empty, and of those not available; of an older revision; with the fewest publishers, then viewers; the
+/// youngest; the highest slot.
 fn victims<'a>(pods: &[&'a Seen], revision: &str) -> Vec<&'a Seen> {
     let mut order = pods.to_vec();
     order.sort_by_key(|pod| {
+        let empty = pod.sessions() == (0, 0);
         (
             pod.started,
-            pod.available(),
+            !empty,
+            // One that was just taken back has sessions and is not available yet: that makes it no victim.
+            empty && pod.available(),
             pod.revision == revision,
             pod.sessions(),
             Reverse(pod.created),

@@ -20,6 +20,7 @@ fn wish(replicas: u32) -> Wish {
         deadline: Duration::from_secs(600),
         policy: DrainPolicy::Wait,
         stopped: false,
+        taken: Default::default(),
         failed_lately: 0,
         unheard: false,
     }
@@ -92,6 +93,18 @@ fn the_emptiest_pod_is_drained_and_publishers_weigh_more_than_viewers() {
     let plan = plan(&wish(2), &[pod(0, 1, 0), pod(1, 0, 900), pod(2, 0, 5)], at(0));
     assert_eq!(drained(&plan), ["p-2"]);
     assert!(deleted(&plan).is_empty());
+}
+
+#[test]
+fn one_that_was_just_taken_back_stays_and_the_empty_one_goes() {
+    let back = Seen { accepting: false, ..pod(0, 1, 0) };
+    assert_eq!(drained(&plan(&wish(1), &[back, pod(1, 0, 0)], at(0))), ["p-1"]);
+}
+
+#[test]
+fn names_of_others_are_passed_over() {
+    let taken = Wish { taken: BTreeSet::from([0, 2]), ..wish(2) };
+    assert_eq!(created(&plan(&taken, &[], at(0))), [1, 3]);
 }
 
 #[test]

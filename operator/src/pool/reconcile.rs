@@ -1,14 +1,15 @@
 //! One round of a pool: read, validate, plan, build, apply, report.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use sluice_crds::names;
+use kube::api::ObjectMeta;
 use sluice_crds::pool::{PoolKind, PoolStatus, Role};
+use sluice_crds::{EdgePool, OriginPool, names};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
 use super::observe::observe;
@@ -111,7 +112,7 @@ async fn run<K: PoolKind + Kind>(
         // Build and apply.
         apply(context, key, &*resource, valid, &views, plan.steps, &mut done).await;
         plan.again.into_iter().for_each(&mut sooner);
-        if done.problems.iter().any(|problem| problem.reason == steps::NAME_TAKEN) {
+        if context.taken.get(key).is_some() {
             sooner(SOON);
         }
     }
@@ -122,7 +123,8 @@ async fn run<K: PoolKind + Kind>(
 
     // Report.
     let services = context.stores.services.controlled_by(&key.namespace, &uid);
-    let exposure = valid.as_ref().and_then(|valid| exposed::exposed(resource.pool(), &valid.pool, &services));
+    let exposure =
+        valid.as_ref().and_then(|valid| exposed::exposed(resource.pool(), &valid.pool, &services, &pods));
     if context.reached.changed(&uid, exposed::reached(&services, &pods)) {
         context.triggers.clusters.trigger(cluster);
     }
@@ -201,6 +203,9 @@ fn validate<K: PoolKind>(
         };
         return Err(Invalid::Problems(vec![Problem { reason: "ClusterMissing", message, stuck: false }]));
     };
+    if let Some(problem) = namesake(context, resource) {
+        return Err(Invalid::Problems(vec![problem]));
+    }
     let ready = match context.prepared.get(key) {
         Some(Prepared::Ready(ready)) => ready,
         Some(Prepared::Not(problem)) => {
@@ -227,10 +232,43 @@ fn validate<K: PoolKind>(
         deadline: pool.drain_deadline(),
         policy: pool.drain_policy(),
         stopped: cluster.spec.stopped,
+        taken: taken(context, resource, uid),
         failed_lately: context.failures.lately(uid),
         unheard: false,
     };
     Ok(Valid { ready, pool, wish, generation, spec })
+}
+
+/// A pool of the other kind with the same name: their Services would be the same. The older one counts.
+fn namesake<K: PoolKind>(context: &Context, resource: &K) -> Option<Problem> {
+    let meta = resource.meta();
+    let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let (kind, other) = match K::ROLE {
+        Role::Origin => (EdgePool::KIND, context.stores.edges.get(namespace, name)?.metadata.clone()),
+        Role::Edge => (OriginPool::KIND, context.stores.origins.get(namespace, name)?.metadata.clone()),
+    };
+    let age = |meta: &ObjectMeta| (meta.creation_timestamp.clone().map(|time| time.0), meta.uid.clone());
+    (age(&other) < age(meta)).then(|| Problem {
+        reason: "NameTaken",
+        message: format!("metadata.name: the {kind} {name} is older and has the Services of this name: make this pool anew under another name"),
+        stuck: true,
+    })
+}
+
+/// Slots whose pods are there and are not this pool's: those of a pool of the same name before it, while they drain, and strangers that
+/// were met when a pod was to be made.
+fn taken<K: PoolKind>(context: &Context, resource: &K, uid: &str) -> BTreeSet<u32> {
+    let meta = resource.meta();
+    let (namespace, name) =
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let others = context
+        .stores
+        .pods
+        .filter(namespace, |pod| pod.owner_references().iter().all(|owner| owner.uid != uid));
+    let mut slots: BTreeSet<u32> =
+        others.iter().filter_map(|pod| names::slot(name, &pod.name_any())).collect();
+    slots.extend(context.taken.get(&PoolRef::new(K::ROLE, namespace, name)).unwrap_or_default());
+    slots
 }
 
 /// The generation of the pod template: the pinned one as long as the spec is what it was pinned for. So an operator that builds pods

@@ -159,7 +159,12 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         message: if enough {
             format!("{} of {target} pods take new sessions", status.ready_replicas)
         } else {
-            let why = waiting.clone().unwrap_or_else(|| "pods are being made".into());
+            let making = if facts.paused {
+                "none is made while spec.paused of the MediaCluster is true"
+            } else {
+                "pods are being made"
+            };
+            let why = waiting.clone().unwrap_or_else(|| making.into());
             if facts.wish.is_none() { why } else { format!("{missing} of {target} pods are missing; {why}") }
         },
     });
@@ -351,6 +356,7 @@ mod tests {
             deadline: Duration::from_secs(60),
             policy: DrainPolicy::Wait,
             stopped: false,
+            taken: Default::default(),
             failed_lately: 0,
             unheard: false,
         }

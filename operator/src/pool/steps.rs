@@ -1,6 +1,6 @@
 //! Carries out what was planned: marks on pods, orders to nodes, pods made and deleted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -12,6 +12,7 @@ use sluice_crds::pool::PoolKind;
 use sluice_crds::{GROUP, MediaCluster, VERSION, names};
 use sluice_objects::{Cluster, Pool};
 
+use super::observe;
 use super::plan::{Drain, Step, Why};
 use super::reconcile::Outcome;
 use super::status::{Problem, View};
@@ -105,6 +106,14 @@ async fn one(context: &Context, key: &PoolRef, live: &Pod, step: &Step) -> Resul
             let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
             let note = format!("{pod} is drained ({}), until {until} at the latest", drain.reason.as_str());
             say(context, live, Note::normal("Draining", note));
+            let asked = live.annotations().get(names::DRAIN).filter(|text| !text.trim().is_empty());
+            if let Some(text) = asked.filter(|_| observe::requested(live) == Some(None)) {
+                let how = format!(
+                    "{pod}: {} {text:?} is no time from 1s to 48h, such as 30m: the pool's own counts",
+                    names::DRAIN
+                );
+                say(context, live, Note::warning("DrainTime", how));
+            }
         }
         Step::Undrain { pod } => {
             let gone =
@@ -159,12 +168,6 @@ async fn mark(
     Ok(())
 }
 
-/// The reason of a problem: a name is taken.
-pub const NAME_TAKEN: &str = "NameTaken";
-
-/// A cache is behind by so much at most: a name that is taken for longer is somebody else's.
-const BEHIND: Duration = Duration::from_secs(10);
-
 async fn create(
     context: &Context,
     key: &PoolRef,
@@ -175,29 +178,18 @@ async fn create(
 ) {
     let pod = sluice_objects::pod(pool, slot, generation);
     let name = pod.name_any();
-    let place = (key.clone(), name.clone());
     match done.take(context.applier.create(names::MANAGER_POOL, &pod).await) {
         Some(Some(made)) => {
-            context.taken.remove(&place);
+            context.taken.remove(key);
             say(context, &made, Note::normal("Created", format!("{name} is made for slot {slot}")));
             context.overlay.wrote(made);
         }
-        // That of a pod which the cache does not have yet: the next round sees it. Else it is not ours.
+        // That of a pod which the cache does not have yet, or somebody else's: the next round looks again, past it.
         Some(None) => {
-            let since = context.taken.get(&place).unwrap_or_else(Instant::now);
-            context.taken.put(place, since);
-            let foreign = since.elapsed() > BEHIND;
-            done.problems.push(Problem {
-                reason: NAME_TAKEN,
-                message: if foreign {
-                    format!(
-                        "there is a pod {name} that this pool did not make: delete it, or rename the pool"
-                    )
-                } else {
-                    format!("{name}: a pod of this name is still there")
-                },
-                stuck: foreign,
-            });
+            tracing::info!(pool = %key, pod = %name, "there is a pod of this name already");
+            let mut slots = context.taken.get(key).unwrap_or_default();
+            slots.insert(slot);
+            context.taken.put(key.clone(), slots);
         }
         None => {}
     }
