@@ -54,6 +54,8 @@ pub struct Context {
     pub prepared: Shelf<ClusterRef, Prepared>,
     /// When counts were written last, by uid.
     pub counted: Shelf<String, Instant>,
+    /// How many pods are drained, by the uid of their pool.
+    pub draining: Shelf<String, i64>,
     /// By what pools are reached, by uid.
     pub reached: Shelf<String, String>,
     /// Pods that failed, by the uid of their pool.
@@ -85,6 +87,8 @@ impl Context {
         there.extend(edges.all().iter().filter_map(|pool| pool.uid()));
         self.counted.retain(|uid| there.contains(uid));
         self.reached.retain(|uid| there.contains(uid));
+        self.draining.retain(|uid| there.contains(uid));
+        self.count_drains();
         self.failures.0.retain(|uid| there.contains(uid));
         let pods = self.stores.pods.all().iter().filter_map(|pod| pod.uid()).collect::<HashSet<String>>();
         self.refused.retain(|uid| pods.contains(uid));
@@ -93,6 +97,11 @@ impl Context {
             Role::Edge => edges.get(&key.namespace, &key.name).is_some(),
         });
         self.read.with(|all| all.retain(|_, (at, _)| at.elapsed() < HOUR));
+    }
+
+    /// Tells the metrics how many pods are drained.
+    pub fn count_drains(&self) {
+        self.metrics.drains.set(self.draining.with(|all| all.values().sum()));
     }
 
     /// Whether a status is to be written now: `None` when it is, else after which time. A status that differs in counts alone is

@@ -149,6 +149,7 @@ async fn work(
         overlay: Default::default(),
         prepared: Shelf::default(),
         counted: Shelf::default(),
+        draining: Shelf::default(),
         reached: Shelf::default(),
         failures: Default::default(),
         refused: Shelf::default(),

@@ -305,6 +305,10 @@ async fn read_secrets(
         for key in ["tls.crt", "tls.key"] {
             let wanted = SecretRef { name: certificate.secret.clone(), key: key.into(), generated: false };
             if let Found::Missing(mut problem) = given(context, cluster.namespace(), &wanted, field).await? {
+                problem.message = format!(
+                    "{field}: the Secret {} with tls.crt and tls.key is not there (kubectl create secret tls makes one)",
+                    certificate.secret
+                );
                 problem.stuck = certificate.issued.is_none();
                 trust.problems.push(problem);
                 break;

@@ -128,6 +128,9 @@ async fn run<K: PoolKind + Kind>(
     if context.reached.changed(&uid, exposed::reached(&services, &pods)) {
         context.triggers.clusters.trigger(cluster);
     }
+    let drained = views.iter().filter(|view| view.seen.drain.is_some() && !view.seen.terminating).count();
+    context.draining.put(uid.clone(), i64::try_from(drained).unwrap_or(i64::MAX));
+    context.count_drains();
     let facts = Facts {
         generation: resource.meta().generation,
         wish: valid.as_ref().map(|valid| &valid.wish),
