@@ -40,7 +40,7 @@ class Plugin:
 
 
 def body(checks, sample):
-    sample.ready()
+    sample.settled()
     with tempfile.TemporaryDirectory() as folder:
         plugin = Plugin(sample, Path(folder))
         shows(checks, sample, plugin)

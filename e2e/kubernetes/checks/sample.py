@@ -83,6 +83,18 @@ class Sample:
     def ready(self, seconds=120):
         demo.wait_ready(self.kubernetes, seconds)
 
+    def settled(self, seconds=90):
+        """Ready, and nothing of what was before is on its way out."""
+        self.ready()
+
+        def gone():
+            items = self.json("get", "pods", "-l", "sluice.dev/cluster=demo")["items"]
+            going = [p["metadata"]["name"] for p in items if "deletionTimestamp" in p["metadata"]]
+            if going:
+                raise Failed(f"still going: {', '.join(going)}")
+            return True
+        within(seconds, "no pod is on its way out", gone, every=0.5)
+
     def pods(self, pool=None):
         """The pods of the cluster or of a pool that are not going."""
         selector = "sluice.dev/cluster=demo" + (f",sluice.dev/pool={pool}" if pool else "")
