@@ -35,10 +35,14 @@ if [ "$(id -u)" = 0 ]; then
   for mode in mongodb static multicast; do scripts/cluster.sh partition --mode $mode; done
 fi
 
+say "the operator: what 2,000 nodes at rest cost it"
+cargo test --quiet --profile ci -p sluice-operator --lib -- nodes::tests::cost --ignored --nocapture
+
 say "Kubernetes: everything that is tried out on a sample cluster, then 500 clusters"
 if [ "$(id -u)" = 0 ]; then
   trap 'scripts/kubernetes.sh down; rm -rf "$WORK"' EXIT
   scripts/kubernetes.sh demo
+  scripts/kubernetes.sh run cargo test --quiet --profile ci -p sluice-operator --test kubernetes -- --ignored
   scripts/kubernetes.sh check
   scripts/kubernetes.sh down
   scripts/kubernetes.sh scale

@@ -413,13 +413,6 @@ impl Applier {
         Ok(())
     }
 
-    /// Forgets what was written to the objects of this name in this namespace: the owner is gone.
-    pub fn forget(&self, namespace: &str, names: impl IntoIterator<Item = impl AsRef<str>>) {
-        for name in names {
-            self.0.memory.forget_name(namespace, name.as_ref());
-        }
-    }
-
     async fn within<T>(
         &self,
         doing: &Doing,

@@ -32,8 +32,6 @@ pub struct Served {
     pub udp_route: Option<ApiResource>,
     /// `TLSRoute` of the Gateway API.
     pub tls_route: Option<ApiResource>,
-    /// `Gateway` of the Gateway API: read, never made.
-    pub gateway: Option<ApiResource>,
     /// `ServiceMonitor` of the Prometheus operator.
     pub service_monitor: Option<ApiResource>,
     /// `PrometheusRule` of the Prometheus operator.
@@ -50,7 +48,6 @@ impl Served {
             tcp_route,
             udp_route,
             tls_route,
-            gateway: _,
             service_monitor,
             prometheus_rule,
             certificate,
@@ -66,7 +63,6 @@ impl Served {
             (GATEWAY, "TCPRoute") => &mut self.tcp_route,
             (GATEWAY, "UDPRoute") => &mut self.udp_route,
             (GATEWAY, "TLSRoute") => &mut self.tls_route,
-            (GATEWAY, "Gateway") => &mut self.gateway,
             (MONITORING, "ServiceMonitor") => &mut self.service_monitor,
             (MONITORING, "PrometheusRule") => &mut self.prometheus_rule,
             (CERTIFICATES, "Certificate") => &mut self.certificate,
@@ -227,7 +223,7 @@ mod tests {
             (served.udp_route.clone(), served.prometheus_rule.clone(), served.certificate.clone()),
             (None, None, None)
         );
-        assert!(served.service_monitor.is_some() && served.gateway.is_some());
+        assert!(served.service_monitor.is_some());
         let owned: Vec<_> = served.owned_kinds().map(|resource| resource.kind.as_str()).collect();
         assert_eq!(owned, ["HTTPRoute", "TCPRoute", "ServiceMonitor"]);
     }

@@ -1,5 +1,5 @@
-//! The operator's foundations against a real API server. Run by hand, where there is one (`make cluster`):
-//! `KUBECONFIG=~/.cache/sluice/cluster/kubeconfig ip netns exec sluice cargo test -p sluice-operator --test kubernetes -- --ignored`.
+//! The operator's foundations against a real API server, that of `make cluster`. `make test-scale` runs it:
+//! `scripts/kubernetes.sh run cargo test --profile ci -p sluice-operator --test kubernetes -- --ignored`.
 //! Everything is made in a namespace of its own, which is deleted in the end.
 
 use std::collections::HashSet;
@@ -102,7 +102,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Kubernetes API server"]
+#[ignore = "needs a Kubernetes API server: run by make test-scale"]
 async fn every_kind_is_written_once() {
     let world = World::new("kinds").await;
     let stores = world.stores.clone();
@@ -170,7 +170,7 @@ async fn every_kind_is_written_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Kubernetes API server"]
+#[ignore = "needs a Kubernetes API server: run by make test-scale"]
 async fn pods_secrets_and_strangers() {
     let world = World::new("pods").await;
     let spec = json!({"containers": [{"name": "node", "image": "example.invalid/x:1", "resources": {"limits": {"cpu": "0.5"}}}]});

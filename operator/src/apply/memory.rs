@@ -138,10 +138,6 @@ impl Memory {
         self.lock().remove(key);
     }
 
-    pub(super) fn forget_name(&self, namespace: &str, name: &str) {
-        self.lock().retain(|key, _| key.namespace != namespace || key.name != name);
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Written>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

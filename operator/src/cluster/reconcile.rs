@@ -91,11 +91,12 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
     let mut endpoints = before.map(|before| before.endpoints.clone()).unwrap_or_default();
     let mut done = Outcome { problems, failed: None };
     if let Some(cluster) = &cluster {
+        let has_edges = has_edges(&context, cluster, &pools);
         let mut applied = Applied::default();
         if !spec.paused {
-            applied = apply(&context, &resource, cluster, &pools, &mut done).await;
+            applied = apply(&context, &resource, cluster, has_edges, &mut done).await;
         }
-        (exposure, endpoints) = exposed(&context, &resource, cluster, &pools, &applied.missing);
+        (exposure, endpoints) = exposed(&context, &resource, cluster, &pools, has_edges, &applied.missing);
         // Pools may go on when all that their pods mount is there.
         prepare(&context, &key, cluster, &mut trust, applied.hold, &mut done.problems);
     } else if let (Some(problem), None | Some(Prepared::Not(_))) =
@@ -154,13 +155,9 @@ pub async fn reconcile(context: Arc<Context>, key: ClusterRef) -> Result<Next, E
 impl PoolSeen {
     /// Whether nodes of it run that have neither answered nor failed to.
     fn is_early(&self) -> bool {
-        let up = |pod: &Pod| {
-            pod.metadata.deletion_timestamp.is_none()
-                && observe::node_container(pod).is_some_and(|node| node.ready)
-        };
-        self.pods.iter().filter(|pod| up(pod)).any(|pod| {
+        self.pods.iter().any(|pod| {
             let heard = self.heard.iter().find(|(uid, _)| Some(uid) == pod.metadata.uid.as_ref());
-            heard.is_none_or(|(_, heard)| heard.report.is_none() && heard.failure.is_none())
+            observe::is_unheard(pod, heard.map(|(_, heard)| heard))
         })
     }
 }
@@ -453,7 +450,7 @@ async fn apply(
     context: &Context,
     resource: &MediaCluster,
     cluster: &Cluster,
-    pools: &[PoolSeen],
+    has_edges: bool,
     done: &mut Outcome,
 ) -> Applied {
     let (applier, stores, manager) = (&context.applier, &context.stores, names::MANAGER_CLUSTER);
@@ -482,12 +479,7 @@ async fn apply(
         service_monitor,
         prometheus_rule,
         missing,
-    } = sluice_objects::cluster_objects(
-        cluster,
-        &context.site(),
-        &served,
-        has_edges(context, cluster, pools),
-    );
+    } = sluice_objects::cluster_objects(cluster, &context.site(), &served, has_edges);
 
     let before = done.problems.len();
     let mut needed = done.take(applier.apply(manager, &service_account, &stores.accounts).await).is_some();
@@ -560,6 +552,7 @@ fn exposed(
     resource: &MediaCluster,
     cluster: &Cluster,
     pools: &[PoolSeen],
+    has_edges: bool,
     missing: &[String],
 ) -> (Option<Vec<String>>, sluice_crds::cluster::Endpoints) {
     let (stores, namespace, uid) = (&context.stores, cluster.namespace(), resource.uid().unwrap_or_default());
@@ -587,7 +580,7 @@ fn exposed(
             .collect();
     let certificate = of(&found.certificate).into_iter().next();
     let seen = Seen {
-        has_edges: has_edges(context, cluster, pools),
+        has_edges,
         services: &services,
         pods: &pods,
         ingress: ingress.as_deref(),

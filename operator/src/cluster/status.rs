@@ -7,7 +7,7 @@ use sluice_crds::cluster::{AppStatus, Endpoints, MediaClusterStatus, PoolSummary
 use sluice_crds::condition::{self, Decided, kind};
 use sluice_crds::pool::{PoolStatus, Role};
 
-use crate::pool::status::Problem;
+use crate::pool::status::{Problem, decided_degraded};
 
 /// A pool of the cluster.
 #[derive(Clone, Debug)]
@@ -147,12 +147,7 @@ pub fn status(facts: Facts<'_>, before: Option<&MediaClusterStatus>, now: Timest
         (None, Some(message)) => Some(("PoolDegraded", message)),
         (None, None) => failed.first().map(|app| ("AppFailed", app_failure(app))),
     };
-    set(Decided {
-        kind: kind::DEGRADED,
-        status: Some(degraded.is_some()),
-        reason: degraded.as_ref().map_or("AsExpected", |(reason, _)| reason),
-        message: degraded.as_ref().map_or_else(|| "nothing is wrong".into(), |(_, message)| message.clone()),
-    });
+    set(decided_degraded(degraded.as_ref()));
     set(Decided {
         kind: kind::PAUSED,
         status: Some(facts.paused),

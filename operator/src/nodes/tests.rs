@@ -320,10 +320,10 @@ async fn who_is_not_retained_is_forgotten() {
     panic!("forgotten nodes still count as unreachable");
 }
 
-/// What 2,000 nodes at rest cost the operator; run by hand: `cargo test --release -p sluice-operator --lib nodes::tests::cost -- --ignored --nocapture`.
+/// What 2,000 nodes at rest cost the operator; `make test-scale` runs it.
 /// One process plays the nodes as well, so their halves of the connections are in the figures.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes 30 s and prints figures"]
+#[ignore = "takes 30 s and prints figures: run by make test-scale"]
 async fn cost() {
     const NODES: usize = 2000;
     let kib = || {

@@ -132,13 +132,6 @@ impl<K: Resource> Cache<K> {
     pub fn controlled_by(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
         self.filter(namespace, |object| controller_uid(object.meta()) == Some(uid))
     }
-
-    /// The objects of a namespace that have this label.
-    pub fn labelled(&self, namespace: &str, label: &str, value: &str) -> Vec<Arc<K>> {
-        self.filter(namespace, |object| {
-            object.meta().labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|v| v == value)
-        })
-    }
 }
 
 /// The uid of an object's controller.

@@ -79,6 +79,12 @@ fn started(pod: &Pod) -> bool {
     })
 }
 
+/// Whether the node runs and has neither answered the operator nor failed to: so it is for a moment after the operator's start.
+pub fn is_unheard(pod: &Pod, heard: Option<&crate::nodes::Seen>) -> bool {
+    let silent = heard.is_none_or(|heard| heard.report.is_none() && heard.failure.is_none());
+    silent && started(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
 fn drain(pod: &Pod) -> Option<Drain> {
     let annotation = |key: &str| pod.annotations().get(key);
     let since: Timestamp = annotation(names::DRAINING_SINCE)?.parse().ok()?;

@@ -12,7 +12,7 @@ use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_crds::{EdgePool, OriginPool, names};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
-use super::observe::observe;
+use super::observe::{is_unheard, observe};
 use super::plan::{Step, Wish, plan};
 use super::status::{Facts, Problem, View, status, without_counts};
 use super::{exposed, steps};
@@ -90,9 +90,7 @@ async fn run<K: PoolKind + Kind>(
     let mut views: Vec<View<'_>> =
         pods.iter().zip(&heard).filter_map(|(pod, heard)| view(&key.name, pod, heard.as_ref())).collect();
     views.sort_by_key(|view| view.seen.slot);
-    let unheard = views.iter().any(|view| {
-        view.seen.started && !view.seen.terminating && view.report.is_none() && view.failure.is_none()
-    });
+    let unheard = pods.iter().zip(&heard).any(|(pod, heard)| is_unheard(pod, heard.as_ref()));
     let mut next: Option<Duration> = ahead.then_some(SOON);
     let mut sooner = |after: Duration| next = Some(next.map_or(after, |next| next.min(after)));
     let mut done = Outcome { problems, failed: None };
@@ -108,6 +106,10 @@ async fn run<K: PoolKind + Kind>(
             if plan.steps.len() != before {
                 done.problems.push(hold.clone());
             }
+        }
+        if !plan.steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+            // Nothing is to be made: what names are taken is found out anew when something is.
+            context.taken.remove(key);
         }
         // Build and apply.
         apply(context, key, &*resource, valid, &views, plan.steps, &mut done).await;

@@ -192,12 +192,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         (None, Some((pod, trouble))) => Some((trouble.reason, format!("{pod}: {}", trouble.message))),
         (None, None) => None,
     };
-    set(Decided {
-        kind: kind::DEGRADED,
-        status: Some(degraded.is_some()),
-        reason: degraded.as_ref().map_or("AsExpected", |(reason, _)| reason),
-        message: degraded.as_ref().map_or_else(|| "nothing is wrong".into(), |(_, message)| message.clone()),
-    });
+    set(decided_degraded(degraded.as_ref()));
     set(Decided {
         kind: kind::DRAINING,
         status: Some(status.draining > 0),
@@ -245,6 +240,16 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             },
         );
     status
+}
+
+/// The condition Degraded, of pools and clusters: `None` when nothing is wrong.
+pub(crate) fn decided_degraded(wrong: Option<&(&'static str, String)>) -> Decided {
+    Decided {
+        kind: kind::DEGRADED,
+        status: Some(wrong.is_some()),
+        reason: wrong.map_or("AsExpected", |(reason, _)| reason),
+        message: wrong.map_or_else(|| "nothing is wrong".into(), |(_, message)| message.clone()),
+    }
 }
 
 /// What a draining pod waits for, and until when.
