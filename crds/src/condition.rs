@@ -20,6 +20,10 @@ pub mod kind {
     pub const APPS_READY: &str = "AppsReady";
     /// Pods of the pool are being emptied.
     pub const DRAINING: &str = "Draining";
+    /// There are more or fewer pods than the autoscaler asks for, or it may not change their number.
+    pub const SCALING_LIMITED: &str = "ScalingLimited";
+    /// What the number of pods follows is known.
+    pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
 }
 
 /// A condition as decided; `observed_generation` and the transition time are added by [`set`].

@@ -6,6 +6,7 @@
 // The schema derive makes structs of its own that are pub inside functions.
 #![allow(unreachable_pub)]
 
+pub mod autoscaling;
 pub mod cluster;
 pub mod common;
 pub mod condition;

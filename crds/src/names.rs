@@ -26,12 +26,16 @@ pub const DRAIN: &str = "sluice.dev/drain";
 pub const DRAINING_SINCE: &str = "sluice.dev/draining-since";
 /// Annotation of pods, by the operator: when a drain ends whatever is left (RFC 3339).
 pub const DRAIN_DEADLINE: &str = "sluice.dev/drain-deadline";
-/// Annotation of pods, by the operator: why it drains (`ScaleIn`, `Rollout`, `Stopped`, `Requested`).
+/// Annotation of pods, by the operator: why it drains (`ScaleIn`, `Rollout`, `Machine`, `Stopped`, `Requested`).
 pub const DRAIN_REASON: &str = "sluice.dev/drain-reason";
 /// Annotation of pools: a new value replaces every pod, one after the other.
 pub const RESTARTED_AT: &str = "sluice.dev/restarted-at";
 /// Annotation of pods: the generation of the template that the pod was made by.
 pub const TEMPLATE: &str = "sluice.dev/template";
+/// Annotation of pods, while they are busy: cluster-autoscaler leaves their machines alone when it is `false`.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// Annotation of pods, while they are busy: Karpenter leaves their machines alone when it is `true`.
+pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 /// Annotation of owned objects: hash of what was applied.
 pub const HASH: &str = "sluice.dev/hash";
 
@@ -107,6 +111,20 @@ pub const OPERATOR_SETTINGS: [&str; 40] = [
 
 /// The container of a pod that runs `sluice-node`.
 pub const CONTAINER: &str = "node";
+
+/// Metrics of pools and pods that the operator serves (`custom.metrics.k8s.io`).
+pub mod metric {
+    /// Live streams: on origins those published there or waiting for their publisher, on edges those carried.
+    pub const STREAMS: &str = "streams";
+    /// Viewers, by any protocol.
+    pub const VIEWERS: &str = "viewers";
+    /// Bits sent each second, by all ports.
+    pub const EGRESS: &str = "egress_bits_per_second";
+    /// Encoders in use: 1 is all that one pod has. Only of nodes that transcode.
+    pub const ENCODER_LOAD: &str = "encoder_load";
+    /// How much of `spec.capacity` is in use: 1 is all that one pod takes.
+    pub const CAPACITY_USED: &str = "capacity_used";
+}
 
 /// Ports of a node.
 pub mod port {

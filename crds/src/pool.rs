@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::Autoscaling;
 use crate::common::{DeletionPolicy, Exposure, LocalRef, StringMap};
 use crate::quantity::{Quantities, Quantity};
 use crate::schema;
@@ -88,15 +89,17 @@ impl PoolKind for EdgePool {
     doc = "Pods of a MediaCluster that take publishers (RTMP, later SRT and WebRTC) and keep their streams.",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "One word: how it is"),
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas", description = "Pods wanted"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Pods wanted"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that are ready and take new sessions"),
     printcolumn(name = "Draining", type_ = "integer", json_path = ".status.draining", description = "Pods being emptied"),
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams", description = "Live streams on its pods"),
     printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.viewers", description = "Viewers on its pods"),
+    printcolumn(name = "Waiting For", type_ = "string", json_path = ".status.waitingFor", description = "What drains wait for, and until when"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name", priority = "1"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = "1"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = "1"),
+    printcolumn(name = "Metrics", type_ = "string", json_path = ".status.metrics", priority = "1", description = "What the number of pods follows"),
     printcolumn(name = "GPU", type_ = "string", json_path = ".spec.gpu.mode", priority = "1"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters"),
@@ -131,15 +134,17 @@ pub struct OriginPoolSpec {
     doc = "Pods of a MediaCluster that serve viewers with streams of its origins.",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "One word: how it is"),
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas", description = "Pods wanted"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Pods wanted"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that are ready and take new sessions"),
     printcolumn(name = "Draining", type_ = "integer", json_path = ".status.draining", description = "Pods being emptied"),
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams", description = "Live streams on its pods"),
     printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.viewers", description = "Viewers on its pods"),
+    printcolumn(name = "Waiting For", type_ = "string", json_path = ".status.waitingFor", description = "What drains wait for, and until when"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name", priority = "1"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = "1"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = "1"),
+    printcolumn(name = "Metrics", type_ = "string", json_path = ".status.metrics", priority = "1", description = "What the number of pods follows"),
     printcolumn(name = "GPU", type_ = "string", json_path = ".spec.gpu.mode", priority = "1"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters"),
@@ -162,10 +167,14 @@ pub struct PoolSpec {
     /// The MediaCluster of the same namespace that the pool belongs to. Cannot be changed: make a new pool instead.
     #[x_kube(validation = Rule::new("self == oldSelf").message("clusterRef cannot be changed: make a new pool instead"))]
     pub cluster_ref: LocalRef,
-    /// How many pods take new sessions.
+    /// How many pods take new sessions. With `autoscaling` this is what the autoscaler wants, and every value may be written: the operator
+    /// keeps to `autoscaling.min` and `autoscaling.max`.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// Follows the load, instead of a fixed number of pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// The version of this pool's nodes, when it is to differ from its cluster's: to try a new one on a small pool first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9_][-a-zA-Z0-9_.]*$"))]
@@ -393,7 +402,9 @@ impl Default for Drain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.maxSurge + self.maxUnavailable > 0")
-    .message("rollout.maxSurge and rollout.maxUnavailable may not both be 0: no pod could ever be replaced"))]
+    .message("rollout.maxSurge and rollout.maxUnavailable may not both be 0: no pod could ever be replaced"),
+    validation = Rule::new("duration(self.progressDeadline) >= duration('1m') && duration(self.progressDeadline) <= duration('24h')")
+        .message("rollout.progressDeadline must be from 1m to 24h").field_path(".progressDeadline"))]
 pub struct Rollout {
     /// How many pods there may be beyond `replicas` while pods are replaced. Pods that a rollout drains count, so with 1 pods are replaced
     /// one at a time, the next when the one before is gone; pods of a scale-in, or drained by hand, do not count.
@@ -407,11 +418,20 @@ pub struct Rollout {
     /// Replace no further pods for now.
     #[serde(default)]
     pub paused: bool,
+    /// How long a new pod may take until it accepts. After that, or when new pods crash, the rollout halts: the pods that work stay, until
+    /// the spec changes or the new pods are well. From `1m` to `24h`.
+    #[serde(default = "progress_deadline")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
+    pub progress_deadline: String,
+}
+
+fn progress_deadline() -> String {
+    "10m".into()
 }
 
 impl Default for Rollout {
     fn default() -> Rollout {
-        Rollout { max_surge: 1, max_unavailable: 0, paused: false }
+        Rollout { max_surge: 1, max_unavailable: 0, paused: false, progress_deadline: progress_deadline() }
     }
 }
 
@@ -506,14 +526,17 @@ pub struct PoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
-    /// Ready, Progressing, Degraded, Draining, Paused, ExposureReady.
+    /// Ready, Progressing, Degraded, Draining, Paused, ExposureReady; with `autoscaling` ScalingLimited and MetricsAvailable, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Pods that are not draining, at most as many as wanted: what autoscalers count.
+    /// Pods that are not draining, at most as many as `spec.replicas` asks for: what autoscalers count.
     #[serde(default)]
     pub replicas: i32,
+    /// Pods that are wanted: `spec.replicas` within the limits and floors of `autoscaling`; 0 when the cluster is stopped.
+    #[serde(default)]
+    pub desired_replicas: i32,
     /// Selects the pods that are not draining; for autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -533,6 +556,14 @@ pub struct PoolStatus {
     /// Publishers connected to its pods.
     #[serde(default)]
     pub publishers: i64,
+    /// What drains wait for and until when, in short; empty when none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub waiting_for: Option<String>,
+    /// With `autoscaling`: what the number of pods follows, with the last values: `viewers 212/100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub metrics: Option<String>,
     /// Viewers on its pods, draining ones too.
     #[serde(default)]
     pub viewers: i64,

@@ -24,6 +24,20 @@ pub fn free_list(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Metrics of a HorizontalPodAutoscaler: it checks them itself.
+pub fn metrics(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "required": ["type"],
+            "properties": { "type": { "type": "string", "minLength": 1, "maxLength": 64, "description": "Resource, ContainerResource, Pods, Object or External." } }
+        }
+    })
+}
+
 /// Settings of a node: keys in `snake_case`, values as text.
 pub fn settings(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -150,6 +150,8 @@ impl Door {
                 memory_limit_bytes: load.memory_limit,
                 ingress_bits_s: load.bytes_in.saturating_mul(8),
                 egress_bits_s: load.bytes_out.saturating_mul(8),
+                // Nodes of this version do not transcode.
+                encoder_percent: None,
             },
             store: match (node.shares_store, node.health.away_for()) {
                 (false, _) => StoreState::None,

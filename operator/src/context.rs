@@ -16,6 +16,7 @@ use crate::cluster::secrets::Memory;
 use crate::discovery::Served;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::metrics_api;
 use crate::nodes::{Credentials, Nodes};
 use crate::owned::{ClusterRef, PoolRef, Stores, Triggers};
 use crate::pool::overlay::Overlay;
@@ -44,6 +45,8 @@ pub struct Context {
     pub settings: Settings,
     /// Which optional kinds there are.
     pub served: watch::Receiver<Arc<Served>>,
+    /// Whether the operator serves metrics to autoscalers.
+    pub metrics_api: watch::Receiver<metrics_api::State>,
     /// By which nodes know the operator.
     pub authority: OperatorAuthority,
     /// Generated Secrets that were seen.

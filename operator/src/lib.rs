@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod leader;
 pub mod metrics;
+pub mod metrics_api;
 pub mod nodes;
 pub mod owned;
 pub mod pool;

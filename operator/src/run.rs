@@ -21,6 +21,7 @@ use crate::health::Health;
 use crate::http::{self, HttpError};
 use crate::leader::{Leader, Lost};
 use crate::metrics::Metrics;
+use crate::metrics_api;
 use crate::nodes::{Nodes, Urgency};
 use crate::owned::{ClusterRef, PoolRef, Stores, Triggers, Watches};
 use crate::pool;
@@ -144,6 +145,7 @@ async fn work(
         metrics: metrics.clone(),
         settings,
         served,
+        metrics_api: watch::channel(metrics_api::State::Off).1,
         authority,
         secrets: Default::default(),
         overlay: Default::default(),

@@ -84,6 +84,8 @@ impl Report {
         report.problems.iter_mut().for_each(|problem| cut(problem, PROBLEM_CHARS));
         let cpu = &mut report.load.cpu_percent;
         *cpu = if cpu.is_finite() { cpu.clamp(0.0, 100.0) } else { 0.0 };
+        let encoder = &mut report.load.encoder_percent;
+        *encoder = encoder.filter(|percent| percent.is_finite()).map(|percent| percent.clamp(0.0, 100.0));
         Ok(report)
     }
 }
@@ -133,6 +135,8 @@ pub struct Load {
     pub ingress_bits_s: u64,
     /// Bits per second sent by all ports.
     pub egress_bits_s: u64,
+    /// How busy its encoders are, percent of what they can do; none on a node that does not transcode.
+    pub encoder_percent: Option<f32>,
 }
 
 /// Whether the store that the cluster shares answers.

@@ -33,6 +33,7 @@ pub struct Pool {
     version: String,
     group: String,
     deadline: Duration,
+    progress_deadline: Duration,
     template: Template,
     storage: Option<Storage>,
     restarted_at: Option<String>,
@@ -81,7 +82,7 @@ impl Pool {
         placement(&mut problems, &spec.placement);
         config(&mut problems, &spec.config);
         let deadline = drain(&mut problems, &spec.drain);
-        rollout(&mut problems, &spec.rollout);
+        let progress_deadline = rollout(&mut problems, &spec.rollout);
         exposures(&mut problems, &spec.exposure, cluster.certificate().is_some());
         let template = Template::read(&spec.pod_template, &mut problems);
         if let Some(Storage { size, storage_class_name, deletion_policy: _ }) = resource.storage() {
@@ -108,6 +109,7 @@ impl Pool {
             version,
             group,
             deadline,
+            progress_deadline,
             template,
             storage: resource.storage().cloned(),
             restarted_at: resource
@@ -161,6 +163,11 @@ impl Pool {
     /// How pods are replaced.
     pub fn rollout(&self) -> &Rollout {
         &self.spec.rollout
+    }
+
+    /// How long a new pod may take until it accepts, before its rollout halts.
+    pub fn progress_deadline(&self) -> Duration {
+        self.progress_deadline
     }
 
     /// A volume for each pod.
@@ -375,8 +382,15 @@ fn drain(problems: &mut Problems, drain: &Drain) -> Duration {
     read.unwrap_or_default()
 }
 
-fn rollout(problems: &mut Problems, rollout: &Rollout) {
-    let Rollout { max_surge, max_unavailable, paused: _ } = *rollout;
+fn rollout(problems: &mut Problems, rollout: &Rollout) -> Duration {
+    let Rollout { max_surge, max_unavailable, paused: _, progress_deadline } = rollout;
+    let (max_surge, max_unavailable) = (*max_surge, *max_unavailable);
+    let deadline = check::duration(progress_deadline);
+    problems.unless(
+        deadline.is_some_and(|deadline| (60..=24 * 3600).contains(&deadline.as_secs())),
+        "spec.rollout.progressDeadline",
+        "is from 1m to 24h, such as 10m",
+    );
     problems.unless((0..=100).contains(&max_surge), "spec.rollout.maxSurge", "is from 0 to 100");
     problems.unless((0..=100).contains(&max_unavailable), "spec.rollout.maxUnavailable", "is from 0 to 100");
     problems.unless(
@@ -384,6 +398,7 @@ fn rollout(problems: &mut Problems, rollout: &Rollout) {
         "spec.rollout",
         "maxSurge and maxUnavailable may not both be 0: no pod could ever be replaced",
     );
+    deadline.unwrap_or_default()
 }
 
 fn exposures(problems: &mut Problems, exposure: &PoolExposure, has_certificate: bool) {

@@ -5,7 +5,6 @@ pub mod exposed;
 pub mod news;
 pub mod observe;
 pub mod overlay;
-pub mod plan;
 pub mod reconcile;
 pub mod status;
 pub mod steps;

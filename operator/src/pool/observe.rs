@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use sluice_control::{DrainOrder, Report};
 use sluice_crds::names;
 
-use super::plan::{Drain, Heard, Ordered, Reason, Seen};
+use sluice_plan::{Drain, Heard, Ordered, Reason, Seen};
 
 /// The pod as seen; `None` when it is none of the pool's (its name has no slot).
 ///
@@ -26,6 +26,10 @@ pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
         // A kubelet that was restarted says for a moment that nothing has started; who answers has.
         started: report.is_some() || started(pod),
         ready: condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"),
+        crashing: false,
+        machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        leaving: false,
+        lost: None,
         accepting: label(names::ACCEPTING) == Some("true"),
         busy: label(names::BUSY) == Some("true"),
         marked: label(names::STATE) == Some("draining"),

@@ -13,7 +13,6 @@ use sluice_crds::{EdgePool, OriginPool, names};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
 use super::observe::{is_unheard, observe};
-use super::plan::{Step, Wish, plan};
 use super::status::{Facts, Problem, View, status, without_counts};
 use super::{exposed, steps};
 use crate::apply::{ApplyError, Kind};
@@ -21,6 +20,7 @@ use crate::context::{Context, Error, Prepared, Ready};
 use crate::nodes::{Seen as Heard, Target};
 use crate::owned::{ClusterRef, PoolRef};
 use crate::queue::Next;
+use sluice_plan::{Step, Wish, plan};
 
 /// What a node said is believed for so long.
 const FRESH: Duration = Duration::from_secs(10);
@@ -34,8 +34,14 @@ const SOON: Duration = Duration::from_secs(1);
 /// The API server could not be asked or refused; what is wrong with the spec is in the status instead.
 pub async fn reconcile(context: Arc<Context>, key: PoolRef) -> Result<Next, Error> {
     match key.role {
-        Role::Origin => run(&context, &key, context.stores.origins.get(&key.namespace, &key.name)).await,
-        Role::Edge => run(&context, &key, context.stores.edges.get(&key.namespace, &key.name)).await,
+        Role::Origin => {
+            let pool = context.stores.origins.get(&key.namespace, &key.name);
+            Box::pin(run(&context, &key, pool)).await
+        }
+        Role::Edge => {
+            let pool = context.stores.edges.get(&key.namespace, &key.name);
+            Box::pin(run(&context, &key, pool)).await
+        }
     }
 }
 
@@ -230,6 +236,11 @@ fn validate<K: PoolKind>(
     let (generation, spec) = template(&pool, resource.status());
     let wish = Wish {
         replicas: pool.replicas(),
+        min: 0,
+        max: 1000,
+        floor: 0,
+        scale_in_paused: false,
+        progress_deadline: pool.progress_deadline(),
         revision: sluice_objects::revision(&pool, generation),
         max_surge: u32::try_from(pool.rollout().max_surge).unwrap_or_default(),
         max_unavailable: u32::try_from(pool.rollout().max_unavailable).unwrap_or_default(),

@@ -8,7 +8,7 @@ use sluice_crds::condition::{self, Decided, kind};
 use sluice_crds::pool::{PodStatus, PoolStatus};
 
 use super::explain::{Trouble, trouble};
-use super::plan::{Seen, Wish};
+use sluice_plan::{Seen, Wish};
 
 /// Pods that a status lists.
 const LISTED: usize = 100;
@@ -82,7 +82,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         status.template_generation = Some(*generation);
         status.template_spec = Some(spec.clone());
     }
-    let target = facts.wish.map_or(0, |wish| if wish.stopped { 0 } else { wish.replicas });
+    let target = facts.wish.map_or(0, Wish::target);
     let target = i32::try_from(target).unwrap_or(i32::MAX);
 
     let mut waits: Vec<(u8, String)> = Vec::new();
@@ -134,6 +134,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             waits.push((2, format!("{}: {why}", seen.name)));
         }
     }
+    status.desired_replicas = target;
     status.replicas = active.min(target);
     waits.sort();
     status.pods = listed(&facts.pods);
@@ -354,6 +355,11 @@ mod tests {
     fn wish(replicas: u32) -> Wish {
         Wish {
             replicas,
+            min: 0,
+            max: 1000,
+            floor: 0,
+            scale_in_paused: false,
+            progress_deadline: Duration::from_secs(600),
             revision: "r1".into(),
             max_surge: 1,
             max_unavailable: 0,

@@ -13,7 +13,6 @@ use sluice_crds::{GROUP, MediaCluster, VERSION, names};
 use sluice_objects::{Cluster, Pool};
 
 use super::observe;
-use super::plan::{Drain, Step, Why};
 use super::reconcile::Outcome;
 use super::status::{Problem, View};
 use crate::apply::{ApplyError, Kind};
@@ -21,6 +20,7 @@ use crate::context::Context;
 use crate::events::Note;
 use crate::nodes::NodeError;
 use crate::owned::PoolRef;
+use sluice_plan::{Drain, Step, Why};
 
 /// A pool goes when its cluster goes: Kubernetes sees to it by the owner reference.
 ///
@@ -199,6 +199,7 @@ async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyErro
     let name = live.name_any();
     let note = match why {
         Why::Failed => Note::warning("Failed", format!("{name} has ended and is replaced")),
+        Why::Lost => Note::warning("Lost", format!("{name} is gone with its machine and is replaced")),
         Why::NeverStarted => Note::normal("Removed", format!("{name} never ran and is not wanted")),
         Why::Empty => Note::normal("Drained", format!("{name} is empty and is removed")),
         Why::Deadline { publishers, viewers } => {
@@ -223,7 +224,7 @@ async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyErro
                 context.failures.add(&owner.uid);
             }
         }
-        Why::NeverStarted | Why::Empty => {}
+        Why::Lost | Why::NeverStarted | Why::Empty => {}
     }
     say(context, live, note);
     let mut gone = live.clone();

@@ -13,6 +13,11 @@ fn at(second: i64) -> Timestamp {
 fn wish(replicas: u32) -> Wish {
     Wish {
         replicas,
+        min: 0,
+        max: 1000,
+        floor: 0,
+        scale_in_paused: false,
+        progress_deadline: Duration::from_secs(600),
         revision: "new".into(),
         max_surge: 1,
         max_unavailable: 0,
@@ -36,6 +41,10 @@ fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
         failed: false,
         started: true,
         ready: true,
+        crashing: false,
+        machine: None,
+        leaving: false,
+        lost: None,
         accepting: true,
         busy: true,
         marked: false,

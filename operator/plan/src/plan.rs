@@ -26,8 +26,18 @@ pub fn failed_for(lately: usize) -> Duration {
 /// What is wanted of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// Pods that take new sessions.
+    /// Pods that take new sessions, as it is written in the spec, by a person or an autoscaler: any number.
     pub replicas: u32,
+    /// Never fewer, whatever is written: 0 without autoscaling.
+    pub min: u32,
+    /// Never more, whatever is written: 1000 without autoscaling.
+    pub max: u32,
+    /// What spare slots and schedules ask for: 0 when for nothing.
+    pub floor: u32,
+    /// No pod goes because there are too many.
+    pub scale_in_paused: bool,
+    /// How long a new pod may take until it accepts, before its rollout halts.
+    pub progress_deadline: Duration,
     /// What they are made from.
     pub revision: String,
     /// Pods beyond `replicas` while pods are replaced.
@@ -57,6 +67,8 @@ pub enum Reason {
     ScaleIn,
     /// It is of an older revision.
     Rollout,
+    /// Its machine is to be emptied (a cordon, or a taint that says so).
+    Machine,
     /// The cluster is stopped.
     Stopped,
     /// A person asked for it, by annotation.
@@ -69,6 +81,7 @@ impl Reason {
         match self {
             Reason::ScaleIn => "ScaleIn",
             Reason::Rollout => "Rollout",
+            Reason::Machine => "Machine",
             Reason::Stopped => "Stopped",
             Reason::Requested => "Requested",
         }
@@ -76,7 +89,7 @@ impl Reason {
 
     /// From the annotation; what it does not know is a scale-in.
     pub fn parse(text: &str) -> Reason {
-        [Reason::Rollout, Reason::Stopped, Reason::Requested]
+        [Reason::Rollout, Reason::Machine, Reason::Stopped, Reason::Requested]
             .into_iter()
             .find(|reason| reason.as_str() == text)
             .unwrap_or(Reason::ScaleIn)
@@ -122,6 +135,15 @@ pub fn words(drain: &Drain) -> String {
     format!("the operator drains it ({}) until {until}", drain.reason.as_str())
 }
 
+/// How a pod's machine is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Kubernetes has it no more, or an administrator says that it is off (`node.kubernetes.io/out-of-service`): the pod does not run.
+    Gone,
+    /// Neither Kubernetes nor the operator hears it: the pod may still run, and have sessions.
+    Silent,
+}
+
 /// A pod as seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -141,6 +163,14 @@ pub struct Seen {
     pub started: bool,
     /// Kubernetes counts it as ready.
     pub ready: bool,
+    /// Its node's process ends again and again, or its image cannot be had.
+    pub crashing: bool,
+    /// The machine that it runs on.
+    pub machine: Option<String>,
+    /// That machine is to be emptied.
+    pub leaving: bool,
+    /// That machine is gone, or has not been heard for long.
+    pub lost: Option<Lost>,
     /// The label by which new sessions find it.
     pub accepting: bool,
     /// The label that protects it from eviction.
@@ -214,6 +244,8 @@ pub enum Step {
 pub enum Why {
     /// It failed for good.
     Failed,
+    /// Its machine is gone.
+    Lost,
     /// It never ran, and is not wanted.
     NeverStarted,
     /// It is empty.
@@ -232,13 +264,17 @@ pub enum Why {
 pub struct Plan {
     /// What to do now.
     pub steps: Vec<Step>,
+    /// The rollout is halted, because new pods are not well.
+    pub halted: bool,
     /// Look again after so long.
     pub again: Option<Duration>,
 }
 
 impl Wish {
-    fn target(&self) -> usize {
-        if self.stopped { 0 } else { self.replicas as usize }
+    /// How many pods are to take new sessions: what is written, within limits and floors.
+    pub fn target(&self) -> usize {
+        let wanted = self.replicas.max(self.floor).clamp(self.min, self.max.max(self.min));
+        if self.stopped { 0 } else { wanted as usize }
     }
 }
 
