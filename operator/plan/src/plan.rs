@@ -1,18 +1,27 @@
 //! What to do with the pods of a pool: pure, from what is wanted, what is seen, and the time.
 //!
 //! The rules, in the order in which they are applied:
-//! 1. what has failed goes; what a person wants drained is drained;
-//! 2. too few: draining pods are taken back first, then pods are made in the lowest free slots;
-//! 3. of another revision: new ones first (`maxSurge`), then as many old ones are drained as availability allows;
-//! 4. too many: pods are drained in the order of [`victims`];
-//! 5. a draining pod goes when it is empty, or at its deadline, and never before.
+//! 1. what has failed, or is gone with its machine, goes; what a person wants drained is drained;
+//! 2. too few: draining pods are taken back first, the fullest first;
+//! 3. on a machine that is to be emptied: drained as soon as enough others take sessions, and replaced before;
+//! 4. of another revision: new ones first (`maxSurge`), then as many old ones are drained as availability allows; when the new ones are
+//!    not well, no more;
+//! 5. too many: pods are drained in the order of [`victims`](crate::victims), as far as enough others take sessions;
+//! 6. a draining pod goes when it is empty, or at its deadline, and never before;
+//! 7. still too few: pods are made in the lowest free slots.
+//!
+//! A pod whose machine is silent counts for nothing until it is heard again: it is replaced, and left alone.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sluice_crds::pool::DrainPolicy;
+
+use crate::leave::leave;
+use crate::out::Out;
+use crate::rollout::Rollout;
+use crate::sides::Sides;
 
 /// How long a pod that is taken out of its Service keeps accepting, so that every proxy has heard of it.
 pub const SETTLE: Duration = Duration::from_secs(5);
@@ -276,16 +285,32 @@ impl Wish {
         let wanted = self.replicas.max(self.floor).clamp(self.min, self.max.max(self.min));
         if self.stopped { 0 } else { wanted as usize }
     }
+
+    /// How many must take new sessions while pods are replaced.
+    pub(crate) fn least(&self) -> usize {
+        self.target().saturating_sub(self.max_unavailable as usize)
+    }
 }
 
 impl Seen {
-    fn available(&self) -> bool {
-        self.ready && self.accepting
+    /// What its node says, unless that is from before its machine fell silent.
+    pub(crate) fn told(&self) -> Option<&Heard> {
+        self.heard.as_ref().filter(|_| self.lost.is_none())
+    }
+
+    /// Whether it takes new sessions, once its label is what its node says.
+    pub(crate) fn accepts(&self) -> bool {
+        self.ready && self.told().map_or(self.accepting, |heard| heard.accepting)
+    }
+
+    /// Whether its node has yet to hear that it is to take sessions again.
+    pub(crate) fn returning(&self) -> bool {
+        self.ready && self.told().is_some_and(|heard| heard.draining.is_some())
     }
 
     /// What is lost when it goes now: publishers weigh more than any number of viewers. A node that is not heard may have any.
-    fn sessions(&self) -> (u32, u32) {
-        match &self.heard {
+    pub(crate) fn sessions(&self) -> (u32, u32) {
+        match self.told() {
             Some(heard) => (heard.publishers, heard.viewers),
             None if self.started => (u32::MAX, u32::MAX),
             None => (0, 0),
@@ -295,280 +320,41 @@ impl Seen {
 
 /// What to do with the pods of a pool now.
 pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
-    let mut out = Out { plan: Plan::default(), wish, now };
-    let target = wish.target();
+    let mut out = Out::new(wish, now);
+    let mut sides = Sides::of(pods, &mut out);
+    let rollout = Rollout::of(&sides, &mut out);
+    sides.take_back(rollout, &out);
 
-    let mut active: Vec<&Seen> = Vec::new();
-    let mut draining: Vec<(&Seen, Drain)> = Vec::new();
-    // Failed pods that are not replaced yet.
-    let mut holding = 0;
-    for pod in pods.iter().filter(|pod| !pod.terminating) {
-        if pod.failed {
-            holding += usize::from(!out.failed(pod));
-        } else if let Some(drain) = pod.drain {
-            draining.push((pod, drain));
-        } else if let Some(time) = pod.requested {
-            draining.push((pod, out.drain(pod, Reason::Requested, time.unwrap_or(wish.deadline))));
-        } else {
-            active.push(pod);
-        }
+    let before = sides.staying();
+    let go = if wish.unheard { Vec::new() } else { leave(wish, rollout, &sides, pods) };
+    sides.active.retain(|pod| go.iter().all(|(other, _)| other.name != pod.name));
+    sides.silent.retain(|pod| go.iter().all(|(other, _)| other.name != pod.name));
+    // Who takes sessions is labelled before others are drained.
+    for pod in &sides.active {
+        out.keep(pod);
     }
-
-    // A drain that a person asks for no more is taken back; what a person asks for now counts for a drain that is under way.
-    draining.retain(|(pod, drain)| {
-        if drain.reason == Reason::Requested && pod.requested.is_none() {
-            out.undrain(pod);
-            active.push(pod);
-            return false;
-        }
-        true
-    });
-    for (pod, drain) in &mut draining {
-        if let (Some(asked), Some(before)) = (pod.requested, pod.drain) {
-            drain.reason = Reason::Requested;
-            drain.deadline = asked.map_or(before.deadline, |time| later(before.since, time));
-            if *drain != before {
-                out.plan.steps.push(Step::Drain { pod: pod.name.clone(), drain: *drain });
-            }
-        }
+    for pod in &sides.silent {
+        out.leave_alone(pod);
     }
-
-    // Too few, or too few of the wanted revision: take back what is not empty yet, the fullest first.
-    let current = active.iter().filter(|pod| pod.revision == wish.revision).count();
-    let wanted = if wish.rollout_paused {
-        target.saturating_sub(active.len())
-    } else {
-        target.saturating_sub(current)
-    };
-    if wanted > 0 {
-        let mut back: Vec<(&Seen, Drain)> = draining
-            .iter()
-            .filter(|(pod, drain)| {
-                pod.revision == wish.revision
-                    && drain.reason != Reason::Requested
-                    && pod.drain.is_some()
-                    && !out.over(pod, drain)
-            })
-            .copied()
-            .collect();
-        back.sort_by_key(|(pod, _)| (Reverse(pod.sessions()), pod.slot));
-        back.truncate(wanted);
-        for (pod, _) in back {
-            out.undrain(pod);
-            active.push(pod);
-            draining.retain(|(other, _)| other.name != pod.name);
-        }
-    }
-
-    let (updated, outdated): (Vec<&Seen>, Vec<&Seen>) =
-        active.iter().copied().partition(|pod| pod.revision == wish.revision || wish.rollout_paused);
-    let available = active.iter().filter(|pod| pod.available()).count();
-    let replacing = draining.iter().filter(|(_, drain)| drain.reason == Reason::Rollout).count();
-
-    // New pods: what is missing, and while there are old ones, the surge.
-    let mut create = target.saturating_sub(active.len() + holding);
-    if !outdated.is_empty() {
-        let room = (target + wish.max_surge as usize).saturating_sub(active.len() + replacing + holding);
-        create = create.max(room.min(target.saturating_sub(updated.len())));
-    }
-
-    // Old or surplus pods: what never ran goes at once, the others are drained.
-    let leave: Vec<(&Seen, Reason)> = if wish.unheard {
-        Vec::new()
-    } else if outdated.is_empty() || wish.stopped {
-        let surplus = active.len().saturating_sub(target);
-        let reason = if wish.stopped { Reason::Stopped } else { Reason::ScaleIn };
-        victims(&active, &wish.revision).into_iter().take(surplus).map(|pod| (pod, reason)).collect()
-    } else {
-        let idle: Vec<&Seen> = outdated.iter().copied().filter(|pod| !pod.started).collect();
-        let may_miss = available.saturating_sub(target.saturating_sub(wish.max_unavailable as usize));
-        let surplus = active.len().saturating_sub(target);
-        let at_once =
-            (wish.max_surge as usize + wish.max_unavailable as usize).saturating_sub(replacing).max(surplus);
-        let old: Vec<&Seen> = outdated.iter().copied().filter(|pod| pod.started).collect();
-        // One that is not available costs nobody anything.
-        let (broken, whole): (Vec<&Seen>, Vec<&Seen>) = old.into_iter().partition(|pod| !pod.available());
-        let broken = broken.into_iter().take(at_once);
-        let room = at_once.saturating_sub(broken.len());
-        idle.into_iter()
-            .chain(broken)
-            .chain(victims(&whole, &wish.revision).into_iter().take(may_miss.min(room)))
-            .map(|pod| (pod, Reason::Rollout))
-            .collect()
-    };
-    for (pod, reason) in leave {
+    for (pod, reason) in go {
         if pod.started {
             let drain = out.drain(pod, reason, wish.deadline);
-            draining.push((pod, drain));
+            sides.draining.push((pod, drain));
         } else {
             out.delete(pod, Why::NeverStarted);
         }
-        active.retain(|other| other.name != pod.name);
     }
-
-    for pod in &active {
-        out.keep(pod);
-    }
-    for (pod, drain) in &draining {
+    for (pod, drain) in &sides.draining {
         out.wait_or_go(pod, drain);
     }
 
     let taken: BTreeSet<u32> = pods.iter().map(|pod| pod.slot).chain(wish.taken.iter().copied()).collect();
-    for slot in (0..).filter(|slot| !taken.contains(slot)).take(create) {
+    let missing = rollout.missing(wish, &sides, before);
+    for slot in (0..).filter(|slot| !taken.contains(slot)).take(missing) {
         out.plan.steps.push(Step::Create { slot });
     }
+    out.plan.halted = rollout == Rollout::Halted;
     out.plan
-}
-
-/// Who goes first: not started; empty, and of those not available; of an older revision; with the fewest publishers, then viewers; the
-/// youngest; the highest slot.
-fn victims<'a>(pods: &[&'a Seen], revision: &str) -> Vec<&'a Seen> {
-    let mut order = pods.to_vec();
-    order.sort_by_key(|pod| {
-        let empty = pod.sessions() == (0, 0);
-        (
-            pod.started,
-            !empty,
-            // One that was just taken back has sessions and is not available yet: that makes it no victim.
-            empty && pod.available(),
-            pod.revision == revision,
-            pod.sessions(),
-            Reverse(pod.created),
-            Reverse(pod.slot),
-        )
-    });
-    order
-}
-
-fn later(from: Timestamp, by: Duration) -> Timestamp {
-    from.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-fn until(now: Timestamp, then: Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
-}
-
-struct Out<'a> {
-    plan: Plan,
-    wish: &'a Wish,
-    now: Timestamp,
-}
-
-impl Out<'_> {
-    fn again(&mut self, after: Duration) {
-        let after = after.max(Duration::from_millis(200));
-        self.plan.again = Some(self.plan.again.map_or(after, |other| other.min(after)));
-    }
-
-    /// Whether it goes now.
-    fn failed(&mut self, pod: &Seen) -> bool {
-        let old = later(pod.created, failed_for(self.wish.failed_lately));
-        if self.now >= old {
-            self.delete(pod, Why::Failed);
-            return true;
-        }
-        self.again(until(self.now, old));
-        false
-    }
-
-    /// Whether the drain is at its end: by the node's own clock when that is known, so that a step of ours cuts nobody.
-    fn over(&self, pod: &Seen, drain: &Drain) -> bool {
-        let ordered = pod
-            .heard
-            .as_ref()
-            .and_then(|heard| heard.draining.as_ref())
-            .filter(|ordered| ordered.words == words(drain));
-        match ordered.and_then(|ordered| ordered.left) {
-            Some(left) => left < Duration::from_secs(1),
-            None => self.now >= drain.deadline,
-        }
-    }
-
-    fn delete(&mut self, pod: &Seen, why: Why) {
-        self.plan.steps.push(Step::Delete { pod: pod.name.clone(), why });
-    }
-
-    fn drain(&mut self, pod: &Seen, reason: Reason, time: Duration) -> Drain {
-        let time = if self.wish.policy == DrainPolicy::Immediate && reason != Reason::Requested {
-            Duration::ZERO
-        } else {
-            time
-        };
-        let drain = Drain { since: self.now, deadline: later(self.now, time), reason };
-        self.plan.steps.push(Step::Drain { pod: pod.name.clone(), drain });
-        drain
-    }
-
-    fn undrain(&mut self, pod: &Seen) {
-        self.plan.steps.push(Step::Undrain { pod: pod.name.clone() });
-    }
-
-    fn keep(&mut self, pod: &Seen) {
-        match &pod.heard {
-            Some(heard) => {
-                if heard.draining.is_some() {
-                    self.plan.steps.push(Step::TellUndrain { pod: pod.name.clone() });
-                    self.again(Duration::from_secs(1));
-                }
-                let accepting = heard.accepting && pod.ready;
-                let busy = accepting || heard.publishers > 0 || heard.viewers > 0 || !pod.ready;
-                self.label(pod, accepting, busy);
-            }
-            // Whoever is not heard keeps what it has: Kubernetes takes it out of its Services when it is not ready.
-            None => self.label(pod, pod.accepting, true),
-        }
-    }
-
-    fn label(&mut self, pod: &Seen, accepting: bool, busy: bool) {
-        if (pod.accepting, pod.busy) != (accepting, busy) {
-            self.plan.steps.push(Step::Label { pod: pod.name.clone(), accepting, busy });
-        }
-    }
-
-    fn wait_or_go(&mut self, pod: &Seen, drain: &Drain) {
-        if !pod.started {
-            self.delete(pod, Why::NeverStarted);
-            return;
-        }
-        if self.over(pod, drain) {
-            let why = match &pod.heard {
-                Some(heard) if heard.publishers == 0 && heard.viewers == 0 => Why::Empty,
-                heard => Why::Deadline {
-                    publishers: heard.as_ref().map(|heard| heard.publishers),
-                    viewers: heard.as_ref().map(|heard| heard.viewers),
-                },
-            };
-            self.delete(pod, why);
-            return;
-        }
-        self.again(until(self.now, drain.deadline).max(Duration::from_secs(1)));
-        let settled = later(drain.since, SETTLE);
-        if self.now < settled {
-            self.again(until(self.now, settled));
-            return;
-        }
-        let Some(heard) = &pod.heard else {
-            // It may have sessions: it has until its deadline.
-            self.label(pod, false, true);
-            return;
-        };
-        let order = words(drain);
-        if heard.draining.as_ref().is_none_or(|ordered| ordered.words != order) {
-            let left = until(self.now, drain.deadline);
-            let anew = heard.draining.is_some();
-            self.plan.steps.push(Step::TellDrain { pod: pod.name.clone(), left, words: order, anew });
-            self.again(Duration::from_secs(1));
-            return;
-        }
-        let waits = match self.wish.policy {
-            DrainPolicy::Wait => heard.publishers > 0 || heard.viewers > 0,
-            DrainPolicy::WaitForPublishers | DrainPolicy::Immediate => heard.publishers > 0,
-        };
-        self.label(pod, false, waits);
-        if !waits {
-            self.delete(pod, Why::Empty);
-        }
-    }
 }
 
 #[cfg(test)]
