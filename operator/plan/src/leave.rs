@@ -23,8 +23,13 @@ pub(crate) fn leave<'a>(
     leave.machines(&leaving);
     match rollout {
         Rollout::Running => leave.outdated(&staying, sides.replacing()),
-        Rollout::None => leave.surplus(&staying),
-        Rollout::Halted => leave.surplus(&without_surge(wish, staying)),
+        Rollout::Halted => leave.surplus(&without_surge(wish, staying.clone())),
+        Rollout::None => {}
+    }
+    // With the last old pod a rollout is over: what is still too many goes.
+    let rest: Vec<&Seen> = staying.into_iter().filter(|pod| leave.keeps(pod)).collect();
+    if rollout == Rollout::None || rest.iter().all(|pod| pod.revision == wish.revision) {
+        leave.surplus(&rest);
     }
     leave.go
 }
@@ -34,13 +39,13 @@ fn accepting(pods: &[&Seen]) -> usize {
 }
 
 /// While a rollout is halted, new pods in the places of the surge are not too many: gone, they would only be made again. Those that are
-/// not well stay first.
+/// not well stay first, and one of them in any case: for what it tells.
 fn without_surge<'a>(wish: &Wish, mut pods: Vec<&'a Seen>) -> Vec<&'a Seen> {
     pods.sort_by_key(|pod| {
         (pod.revision != wish.revision, Reverse(pod.crashing), pod.accepts(), pod.created, pod.slot)
     });
     let updated = pods.iter().filter(|pod| pod.revision == wish.revision).count();
-    pods.split_off(updated.min(wish.max_surge as usize))
+    pods.split_off(updated.min(wish.max_surge.max(1) as usize))
 }
 
 struct Leave<'a, 'w> {
@@ -55,6 +60,10 @@ impl<'a> Leave<'a, '_> {
     fn go(&mut self, pod: &'a Seen, reason: Reason) {
         self.accepting -= usize::from(pod.accepts());
         self.go.push((pod, reason));
+    }
+
+    fn keeps(&self, pod: &Seen) -> bool {
+        self.go.iter().all(|(other, _)| other.name != pod.name)
     }
 
     /// Pods on machines that are to be emptied: each as soon as enough others take sessions.
@@ -103,7 +112,7 @@ impl<'a> Leave<'a, '_> {
         let mut waits = false;
         for pod in victims(staying, self.all, &self.wish.revision) {
             let others = self.accepting - usize::from(pod.accepts());
-            let may = if pod.accepts() { others >= target } else { !waits || closed(pod) };
+            let may = if pod.accepts() { others >= target } else { !waits || pod.closed() };
             if surplus > 0 && may {
                 self.go(pod, Reason::ScaleIn);
                 surplus -= 1;
@@ -111,11 +120,6 @@ impl<'a> Leave<'a, '_> {
             waits |= !may;
         }
     }
-}
-
-/// Whether its node takes no sessions though nothing is wrong and we did not ask for it: a person drains it over REST.
-fn closed(pod: &Seen) -> bool {
-    pod.ready && pod.told().is_some_and(|heard| !heard.accepting && heard.draining.is_none())
 }
 
 #[cfg(test)]

@@ -5,8 +5,12 @@ mod fixtures;
 mod leave;
 mod out;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod rollout;
 mod sides;
 mod victims;
+#[cfg(test)]
+mod world;
 
 pub use plan::*;

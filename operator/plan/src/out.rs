@@ -118,11 +118,11 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// It is drained.
-    pub(crate) fn wait_or_go(&mut self, pod: &Seen, drain: &Drain) {
+    /// It is drained: whether it is waited for, or goes now.
+    pub(crate) fn waits(&mut self, pod: &Seen, drain: &Drain) -> bool {
         if !pod.started && pod.lost.is_none() {
             self.delete(pod, Why::NeverStarted);
-            return;
+            return false;
         }
         if self.over(pod, drain) {
             let why = match pod.told() {
@@ -133,18 +133,18 @@ impl<'a> Out<'a> {
                 },
             };
             self.delete(pod, why);
-            return;
+            return false;
         }
         self.again(until(self.now, drain.deadline).max(Duration::from_secs(1)));
         let settled = later(drain.since, SETTLE);
         if self.now < settled {
             self.again(until(self.now, settled));
-            return;
+            return true;
         }
         let Some(heard) = pod.told() else {
             // It may have sessions: it has until its deadline. When its machine is silent, nothing else waits for it.
             self.label(pod, false, pod.lost.is_none());
-            return;
+            return true;
         };
         let order = words(drain);
         if heard.draining.as_ref().is_none_or(|ordered| ordered.words != order) {
@@ -152,7 +152,7 @@ impl<'a> Out<'a> {
             let anew = heard.draining.is_some();
             self.plan.steps.push(Step::TellDrain { pod: pod.name.clone(), left, words: order, anew });
             self.again(Duration::from_secs(1));
-            return;
+            return true;
         }
         let waits = match self.wish.policy {
             DrainPolicy::Wait => heard.publishers > 0 || heard.viewers > 0,
@@ -162,5 +162,6 @@ impl<'a> Out<'a> {
         if !waits {
             self.delete(pod, Why::Empty);
         }
+        waits
     }
 }

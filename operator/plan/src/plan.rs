@@ -308,6 +308,11 @@ impl Seen {
         self.ready && self.told().is_some_and(|heard| heard.draining.is_some())
     }
 
+    /// Whether its node takes no sessions though nothing is wrong and we did not ask for it: a person drains it over REST.
+    pub(crate) fn closed(&self) -> bool {
+        self.ready && self.told().is_some_and(|heard| !heard.accepting && heard.draining.is_none())
+    }
+
     /// What is lost when it goes now: publishers weigh more than any number of viewers. A node that is not heard may have any.
     pub(crate) fn sessions(&self) -> (u32, u32) {
         match self.told() {
@@ -324,6 +329,7 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
     let mut sides = Sides::of(pods, &mut out);
     let rollout = Rollout::of(&sides, &mut out);
     sides.take_back(rollout, &out);
+    sides.draining.retain(|(pod, drain)| out.waits(pod, drain));
 
     let before = sides.staying();
     let go = if wish.unheard { Vec::new() } else { leave(wish, rollout, &sides, pods) };
@@ -339,13 +345,12 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
     for (pod, reason) in go {
         if pod.started {
             let drain = out.drain(pod, reason, wish.deadline);
-            sides.draining.push((pod, drain));
+            if out.waits(pod, &drain) {
+                sides.draining.push((pod, drain));
+            }
         } else {
             out.delete(pod, Why::NeverStarted);
         }
-    }
-    for (pod, drain) in &sides.draining {
-        out.wait_or_go(pod, drain);
     }
 
     let taken: BTreeSet<u32> = pods.iter().map(|pod| pod.slot).chain(wish.taken.iter().copied()).collect();
@@ -353,7 +358,8 @@ pub fn plan(wish: &Wish, pods: &[Seen], now: Timestamp) -> Plan {
     for slot in (0..).filter(|slot| !taken.contains(slot)).take(missing) {
         out.plan.steps.push(Step::Create { slot });
     }
-    out.plan.halted = rollout == Rollout::Halted;
+    let old = sides.active.iter().any(|pod| pod.revision != wish.revision);
+    out.plan.halted = rollout == Rollout::Halted && old;
     out.plan
 }
 

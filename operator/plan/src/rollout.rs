@@ -24,8 +24,10 @@ impl Rollout {
         if outdated.is_empty() || wish.rollout_paused || wish.stopped {
             return Rollout::None;
         }
-        let mut halted = sides.holding.iter().any(|pod| pod.revision == wish.revision);
-        for pod in updated {
+        let mut failed = sides.failed.iter().chain(&sides.holding);
+        let mut halted = failed.any(|pod| pod.revision == wish.revision);
+        // What is on a machine that is to be emptied goes, and says nothing.
+        for pod in updated.into_iter().filter(|pod| !pod.leaving) {
             halted |= pod.crashing;
             if pod.accepts() || pod.returning() {
                 continue;
@@ -44,19 +46,22 @@ impl Rollout {
         let staying = sides.staying();
         let there = staying + sides.holding.len();
         let missing = target.saturating_sub(there);
-        if self != Rollout::Running {
-            return missing;
-        }
-        let updated = sides.active.iter().filter(|pod| !pod.leaving && pod.revision == wish.revision).count();
-        if wish.scale_in_paused && before > target + surge {
-            // More pods than wanted, and none may go for that: one is made for each that goes as an old one.
-            return before.saturating_sub(staying).max(missing);
-        }
-        if updated == staying {
-            return missing;
-        }
         let room = (target + surge).saturating_sub(there + sides.replacing());
-        missing.max(room.min(target.saturating_sub(updated)))
+        let updated = |pod: &&&Seen| pod.revision == wish.revision;
+        match self {
+            Rollout::None => missing,
+            // One that failed in a place of the surge is tried again.
+            Rollout::Halted => missing.max(room.min(sides.failed.iter().filter(updated).count())),
+            // More pods than wanted, and none may go for that: one is made for each that goes as an old one.
+            Rollout::Running if wish.scale_in_paused && before > target + surge => {
+                missing.max(before.saturating_sub(staying))
+            }
+            Rollout::Running => {
+                let updated = sides.active.iter().filter(|pod| !pod.leaving).filter(updated).count();
+                let surge = if updated == staying { 0 } else { target.saturating_sub(updated) };
+                missing.max(room.min(surge))
+            }
+        }
     }
 }
 

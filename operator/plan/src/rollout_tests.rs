@@ -53,6 +53,10 @@ fn new_pods_that_fail_halt_the_rollout() {
     let failed = Seen { failed: true, created: at(0), ..pod(2, 0, 0) };
     let plan1 = plan(&Wish { max_surge: 2, ..wish(2) }, &[old(0), old(1), failed], at(1));
     assert!(plan1.halted && quiet(&plan1), "{plan1:?}");
+    // It is tried again in the same place.
+    let due = Seen { failed: true, created: at(-60), ..pod(2, 0, 0) };
+    let plan2 = plan(&wish(2), &[old(0), old(1), due], at(1));
+    assert_eq!((plan2.halted, deleted(&plan2), created(&plan2)), (true, vec!["p-2"], vec![3]));
     let again = Wish { failed_lately: 1, max_surge: 2, ..wish(2) };
     assert!(plan(&again, &[old(0), old(1), starting(2)], at(1)).halted);
     assert!(!plan(&again, &[old(0), old(1), pod(2, 0, 0)], at(1)).halted);

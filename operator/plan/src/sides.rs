@@ -16,20 +16,26 @@ pub(crate) struct Sides<'a> {
     pub(crate) silent: Vec<&'a Seen>,
     /// They have failed and go only later.
     pub(crate) holding: Vec<&'a Seen>,
+    /// They have failed and go now.
+    pub(crate) failed: Vec<&'a Seen>,
 }
 
 impl<'a> Sides<'a> {
     /// Sorts them. What has failed or is gone goes, and what people ask for is done.
     pub(crate) fn of(pods: &'a [Seen], out: &mut Out<'_>) -> Sides<'a> {
-        let mut sides =
-            Sides { active: Vec::new(), draining: Vec::new(), silent: Vec::new(), holding: Vec::new() };
+        let mut sides = Sides {
+            active: Vec::new(),
+            draining: Vec::new(),
+            silent: Vec::new(),
+            holding: Vec::new(),
+            failed: Vec::new(),
+        };
         for pod in pods.iter().filter(|pod| !pod.terminating) {
             if pod.lost == Some(Lost::Gone) {
                 out.delete(pod, Why::Lost);
             } else if pod.failed {
-                if !out.failed(pod) {
-                    sides.holding.push(pod);
-                }
+                let side = if out.failed(pod) { &mut sides.failed } else { &mut sides.holding };
+                side.push(pod);
             } else if let Some(drain) = drain(pod, out) {
                 sides.draining.push((pod, drain));
             } else if pod.lost.is_some() {
@@ -42,7 +48,8 @@ impl<'a> Sides<'a> {
     }
 
     /// Takes draining pods back when there are too few, or too few of the wanted revision: the fullest first, and those that are not
-    /// heard last. Not those that a person wants drained, whose machine is to be emptied or silent, that are broken, or at their end.
+    /// heard last. Not those that a person wants drained, whose machine is to be emptied or silent, that are broken or closed, or at
+    /// their end.
     pub(crate) fn take_back(&mut self, rollout: Rollout, out: &Out<'_>) {
         let wish = out.wish;
         let there = self.active.iter().filter(|pod| !pod.leaving);
@@ -61,6 +68,7 @@ impl<'a> Sides<'a> {
                     && pod.lost.is_none()
                     && pod.ready
                     && !pod.crashing
+                    && !pod.closed()
                     && !out.over(pod, drain)
             })
             .map(|(pod, _)| *pod)
