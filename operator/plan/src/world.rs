@@ -211,8 +211,9 @@ impl World {
         let orders = |step: &&Step| !matches!(step, Step::TellDrain { .. } | Step::TellUndrain { .. });
         let more: Vec<&Step> = again.steps.iter().filter(orders).collect();
         assert!(more.is_empty(), "a second round does more: {more:?}\nafter {steps:?}\n{}", brief(&before));
-        // A pod that was just made may be one that is not trusted yet.
-        let made = steps.steps.iter().any(|step| matches!(step, Step::Create { .. }));
+        // A pod that was just made or taken back may be one that is not trusted yet.
+        let made = |step: &Step| matches!(step, Step::Create { .. } | Step::Undrain { .. });
+        let made = steps.steps.iter().any(made);
         assert!(made || again.halted == steps.halted, "{steps:?}\n{}", brief(&before));
         steps
     }
