@@ -192,7 +192,7 @@ impl fmt::Debug for Cron {
 impl Cron {
     /// The last time that it came, `now` included.
     pub fn last(&self, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
-        // A clock that was put back shows less than it has shown: begin a day later.
+        // A clock that was put back over midnight has shown times of tomorrow.
         let mut date = zone.to_datetime(now).date().tomorrow().ok()?;
         let until = date.checked_sub(Span::new().years(YEARS)).ok()?;
         while date >= until {
@@ -213,7 +213,7 @@ impl Cron {
 
     /// The next time that it comes, after `now`.
     pub fn next(&self, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
-        let mut date = zone.to_datetime(now).date().yesterday().ok()?;
+        let mut date = zone.to_datetime(now).date();
         let until = date.checked_add(Span::new().years(YEARS)).ok()?;
         while date <= until {
             if !self.in_month(date) {

@@ -83,6 +83,10 @@ fn a_time_that_is_there_twice_comes_once() {
     assert_eq!(next("30 2 * * *", &berlin(), first), "2026-10-26T01:30:00Z");
     assert_eq!(last("30 2 * * *", &berlin(), "2026-10-25T01:45:00Z"), first);
     assert_eq!(last("45 2 * * *", &berlin(), "2026-10-25T01:10:00Z"), "2026-10-25T00:45:00Z");
+    // 7 November 2010 in Newfoundland: 00:01 is 23:01 of the day before.
+    let newfoundland = TimeZone::get("America/St_Johns").expect("the database is compiled in");
+    assert_eq!(last("0 0 * * *", &newfoundland, "2010-11-07T03:00:00Z"), "2010-11-07T02:30:00Z");
+    assert_eq!(next("0 0 * * *", &newfoundland, "2010-11-07T03:00:00Z"), "2010-11-08T03:30:00Z");
 }
 
 #[test]
@@ -144,10 +148,10 @@ proptest! {
     #[test]
     fn as_a_walk_over_minutes_finds_it(
         fields in (field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7)),
-        zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"]),
+        zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns"]),
         start in prop::sample::select(vec![
             "2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z", "2026-03-08T00:00:00Z", "2026-11-01T00:00:00Z",
-            "2026-04-04T06:00:00Z", "2026-10-03T06:00:00Z", "2011-12-29T20:00:00Z", "2028-02-28T12:00:00Z",
+            "2026-04-04T06:00:00Z", "2026-10-03T06:00:00Z", "2011-12-29T20:00:00Z", "2028-02-28T12:00:00Z", "2010-11-06T12:00:00Z",
         ]),
         minutes in 0i64..2000,
     ) {
