@@ -124,7 +124,7 @@ fn comes(cron: &Cron, zone: &TimeZone, minute: Timestamp) -> bool {
         if matches(skipped) {
             return true;
         }
-        skipped = skipped + Span::new().minutes(1);
+        skipped += Span::new().minutes(1);
     }
     let first = zone.to_ambiguous_timestamp(shown).earlier().expect("a time");
     first == minute && matches(shown)

@@ -143,6 +143,26 @@ fn time_zones_are_known_without_files() {
 }
 
 proptest! {
+    /// Whoever looks again when told misses nothing, also when clocks are changed.
+    #[test]
+    fn nothing_changes_before_the_next_change(
+        start in (0u32..60, 0u32..24), end in (0u32..60, 0u32..24), minutes in 0i64..2000,
+        zone in prop::sample::select(vec!["", "Europe/Berlin", "America/St_Johns"]),
+        from in prop::sample::select(vec!["2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z", "2010-11-06T12:00:00Z"]),
+    ) {
+        let cron = |(minute, hour): (u32, u32)| format!("{minute} {hour} * * *");
+        let schedule = schedule(&cron(start), &cron(end), zone, 5);
+        let now = from.parse::<Timestamp>().expect("a time") + Duration::from_secs(60 * minutes.unsigned_abs());
+        let change = schedule.next_change(now).expect("it changes");
+        prop_assert!(change > now);
+        let on = schedule.active(now);
+        let mut then = now;
+        while then < change {
+            prop_assert_eq!(schedule.active(then), on, "{} of {:?}", then, schedule);
+            then += Duration::from_secs(60);
+        }
+    }
+
     /// The floor is the most that was needed within the window, however many looks there were; nothing is forgotten too early, and at
     /// most what was joined is kept longer than asked for.
     #[test]
