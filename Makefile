@@ -2,7 +2,7 @@
 # Downloads and built tools go to ~/.cache/sluice, everything else to target/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench cluster cluster-down image
+.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench days cluster cluster-down image
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -59,6 +59,10 @@ database: ## Take the database away from a cluster for a minute, and bring it ba
 cluster-bench: ## What relaying costs beside nginx-rtmp, how quickly an edge is there
 	@scripts/setup.sh cluster
 	@scripts/cluster.sh measure $(ARGS)
+
+days: ## Days of load in simulation: autoscaling here beside a CPU autoscaler on a Deployment
+	@scripts/setup.sh build
+	cargo test --quiet --profile ci -p sluice-plan --test days -- --nocapture
 
 cluster: ## A real Kubernetes here, with the operator and a sample cluster (root); again: rolls out what changed
 	@scripts/setup.sh build
