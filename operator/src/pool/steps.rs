@@ -97,8 +97,8 @@ pub async fn carry_out(
     }
 }
 
-/// Marks that no plan is about: a pod that somebody deletes is taken out of its Service at once, and annotations follow the label by which
-/// a pod is protected (older pods have none).
+/// Marks that no plan is about: a pod that somebody deletes is taken out of its Service at once, and so is one that is not heard any more
+/// while others are; annotations follow the label by which a pod is protected (older pods have none).
 pub fn marks(pool: &Pool, views: &[View<'_>], planned: &[Step]) -> Vec<Step> {
     let labelled =
         |name: &str| planned.iter().any(|step| matches!(step, Step::Label { pod, .. } if pod == name));
@@ -108,9 +108,19 @@ pub fn marks(pool: &Pool, views: &[View<'_>], planned: &[Step]) -> Vec<Step> {
             .into_iter()
             .all(|(key, value)| annotations.get(key).map(String::as_str) == value)
     };
+    // Kubernetes takes most of a minute to notice that a machine is dead, and sends new sessions there meanwhile.
+    let takes = |view: &View<'_>| {
+        let seen = &view.seen;
+        let accepts = seen.heard.as_ref().is_some_and(|heard| heard.accepting);
+        accepts && seen.ready && seen.accepting && !seen.terminating && seen.drain.is_none()
+    };
+    let others = views.iter().any(takes);
+    let silent = |view: &View<'_>| {
+        others && view.report.is_some() && view.seen.heard.is_none() && view.failure.is_some()
+    };
     let mut steps = Vec::new();
     for view in views.iter().filter(|view| !labelled(&view.seen.name)) {
-        let accepting = view.seen.accepting && !view.seen.terminating;
+        let accepting = view.seen.accepting && !view.seen.terminating && !silent(view);
         if accepting != view.seen.accepting || !kept(view) {
             steps.push(Step::Label { pod: view.seen.name.clone(), accepting, busy: view.seen.busy });
         }
@@ -417,6 +427,42 @@ mod tests {
         let deleted =
             json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "labels": { (names::ACCEPTING): "true" } });
         assert_eq!(marked(deleted, &[]), [label(false, true)]);
+    }
+
+    #[test]
+    fn a_pod_that_is_heard_no_more_leaves_its_service_while_others_are_heard() {
+        let pool = pool();
+        let report = sluice_control::Report { accepting: true, ..Default::default() };
+        let pods: Vec<Pod> = (0..2)
+            .map(|slot| {
+                let mut pod = sluice_objects::pod(&pool, slot, 1);
+                pod.metadata.labels.get_or_insert_default().insert(names::ACCEPTING.into(), "true".into());
+                let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+                pod.status = serde_json::from_value(ready).expect("a status");
+                pod
+            })
+            .collect();
+        let view = |slot: usize, heard: bool| {
+            let pod = &pods[slot];
+            let fresh = heard.then_some(&report);
+            let seen = observe("edge", pod, fresh, Standing::default(), Timestamp::UNIX_EPOCH);
+            let failure = (!heard).then(|| "it does not answer".to_owned());
+            View { pod, seen: seen.expect("one of the pool"), report: Some(&report), failure, again: None }
+        };
+        assert_eq!(marks(&pool, &[view(0, false), view(1, true)], &[]), [label(false, true)]);
+        assert_eq!(
+            marks(&pool, &[view(0, false), view(1, false)], &[]),
+            [],
+            "perhaps it is the operator who is cut off"
+        );
+        assert_eq!(marks(&pool, &[view(0, true), view(1, true)], &[]), []);
+        let mut starting = view(0, false);
+        starting.report = None;
+        assert_eq!(
+            marks(&pool, &[starting, view(1, true)], &[]),
+            [],
+            "it was never heard: its label is no word of it"
+        );
     }
 
     #[test]
