@@ -122,7 +122,8 @@ def table():
 
 def rights():
     lines = ["| In | Resources | Verbs |", "|---|---|---|"]
-    for file, where in (("watched.yaml", "namespaces that it looks after"), ("own.yaml", "its own namespace")):
+    for file, where in (("watched.yaml", "namespaces that it looks after"), ("own.yaml", "its own namespace"),
+                        ("machines.yaml", "the whole cluster (`rbac.machines`)")):
         for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
             resources = ", ".join(f"`{each}`" for each in rule["resources"])
             group = f" ({rule['apiGroups'][0]})" if rule["apiGroups"] != [""] else ""
@@ -175,8 +176,12 @@ def chart_is_sound():
     for kind in ("ServiceMonitor", "PrometheusRule", "ConfigMap", "PodDisruptionBudget"):
         if kind not in kinds:
             wrong.append(f"{kind} is not rendered though it is asked for")
-    if any(each["kind"] in ("ClusterRoleBinding",) for each in objects):
-        wrong.append("watchNamespaces is given, and yet rights are granted in all namespaces")
+    bindings = [each["roleRef"]["name"] for each in objects if each["kind"] == "ClusterRoleBinding"]
+    if bindings != ["sluice-operator-machines"]:
+        wrong.append(f"watchNamespaces is given, and yet rights are granted in all namespaces: {bindings}")
+    without = helm("--set", "watchNamespaces={media},rbac.machines=false")
+    if any(each["kind"] == "ClusterRoleBinding" for each in without):
+        wrong.append("rbac.machines is false, and yet rights are granted in the whole cluster")
     names = [key(each) for each in objects]
     wrong += [f"{name} is rendered twice" for name in sorted(set(names)) if names.count(name) > 1]
     return wrong
@@ -199,7 +204,7 @@ def wrong_values_are_refused():
 def rights_are_named():
     """No wildcard, nothing twice, no way to more rights."""
     wrong, seen = [], set()
-    for file in ("watched.yaml", "own.yaml"):
+    for file in ("watched.yaml", "own.yaml", "machines.yaml"):
         for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:

@@ -14,6 +14,7 @@ pub mod events;
 pub mod health;
 pub mod http;
 pub mod leader;
+pub mod machines;
 pub mod metrics;
 pub mod metrics_api;
 pub mod nodes;

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub nodes: IntGauge,
     /// Nodes of those that do not answer.
     pub nodes_unreachable: IntGauge,
+    /// 1 while machines (Kubernetes nodes) are known, 0 without the right to read them.
+    pub machines_known: IntGauge,
     /// Pods that are being emptied.
     pub drains: IntGauge,
     /// Sessions that were still there when their pod was removed: a number that should stay 0.
@@ -89,6 +91,10 @@ impl Metrics {
             malformed: gauges("malformed_objects", "Objects that are not what their kind says", &["kind"]),
             nodes: gauge("nodes", "Media nodes that are asked how they are"),
             nodes_unreachable: gauge("nodes_unreachable", "Media nodes that do not answer"),
+            machines_known: gauge(
+                "machines_known",
+                "1 while Kubernetes nodes are watched, 0 without the right to",
+            ),
             drains: gauge("draining_pods", "Pods that are being emptied"),
             sessions_cut: counter(
                 "sessions_cut_total",

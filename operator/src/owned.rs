@@ -5,6 +5,7 @@
 
 mod cache;
 mod dynamic;
+mod machines;
 mod refs;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 
 pub use cache::{Cache, CacheEvent};
 pub use dynamic::Dynamic;
+pub use machines::{Machine, Machines};
 pub use refs::{ClusterRef, PoolRef};
 pub use triggers::Triggers;
 
@@ -67,6 +69,8 @@ pub struct Stores {
     pub ingresses: Cache<Ingress>,
     /// Owned service accounts.
     pub accounts: Cache<ServiceAccount>,
+    /// The machines that pods run on.
+    pub machines: Machines,
     /// Owned objects of kinds that are not in every cluster.
     pub dynamic: Dynamic,
 }
@@ -87,11 +91,12 @@ impl Stores {
             policies,
             ingresses,
             accounts,
+            machines,
             dynamic: _,
         } = self;
         tokio::join!(clusters.ready(), origins.ready(), edges.ready(), pods.ready(), services.ready());
         tokio::join!(config_maps.ready(), secrets.ready(), claims.ready(), budgets.ready());
-        tokio::join!(policies.ready(), ingresses.ready(), accounts.ready());
+        tokio::join!(policies.ready(), ingresses.ready(), accounts.ready(), machines.ready());
     }
 
     /// Every key that there is: for the first round, and when something changed that concerns all.
@@ -132,6 +137,7 @@ impl Watches {
             policies,
             ingresses,
             accounts,
+            machines,
             dynamic,
         } = stores.clone();
         start.own(pods);
@@ -156,6 +162,8 @@ impl Watches {
             move |event| triggers.pool_changed(event)
         });
         let Starter { mut tasks, .. } = start;
+        let source = machines.source(metrics);
+        tasks.spawn(machines::follow(client.clone(), source, machines, stores.clone(), triggers.clone()));
         tasks.spawn(dynamic::follow(
             client.clone(),
             namespaces.to_vec(),

@@ -5,6 +5,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+/// Taints by which a machine says that it is to be emptied: a cordon (`kubectl cordon`, and whatever uses it), cluster-autoscaler,
+/// Karpenter, the same in older releases, and a cloud that has shut the machine down. Not among them is
+/// `DeletionCandidateOfClusterAutoscaler`: it is a thought, and often taken back.
+pub const DRAIN_TAINTS: [&str; 5] = [
+    "node.kubernetes.io/unschedulable",
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "node.cloudprovider.kubernetes.io/shutdown",
+];
+
 /// Settings of `sluice-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -63,6 +74,11 @@ pub struct Settings {
     /// The longest that a node may take to say that nothing changed; reports are as old as this at most while it answers.
     #[arg(long, env = "SLUICE_OPERATOR_NODE_REPORT_INTERVAL", default_value = "2s", value_parser = duration)]
     pub node_report_interval: Duration,
+
+    /// Keys of taints, separated by commas: pods on a machine that has one of them are replaced and drained. Without
+    /// node.kubernetes.io/unschedulable a cordon has no such effect.
+    #[arg(long, env = "SLUICE_OPERATOR_DRAIN_TAINTS", value_delimiter = ',', default_values = DRAIN_TAINTS, value_parser = taint)]
+    pub drain_taints: Vec<String>,
 }
 
 /// How log lines are written.
@@ -124,6 +140,21 @@ fn namespace(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a namespace")) }
 }
 
+/// The key of a taint; what is empty stands for none.
+fn taint(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let name = text.rsplit('/').next().unwrap_or_default();
+    let good = text.len() <= 253 + 1 + 63
+        && text.matches('/').count() <= 1
+        && name.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no key of a taint: write it without value and effect"))
+    }
+}
+
 /// A time such as `500ms`, `15s` or `2m`; at least 100 ms, at most an hour.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: write a number with ms, s or m, such as 15s (100ms to 60m)");
@@ -170,6 +201,17 @@ mod tests {
         assert_eq!(settings.namespaces(), [Some("b".to_owned()), Some("media".to_owned())]);
         assert_eq!(parse(&["--watch-namespaces", ""]).expect("none").namespaces(), [None]);
         assert!(parse(&["--watch-namespaces", "Media"]).is_err());
+    }
+
+    #[test]
+    fn taints_are_keys() {
+        assert_eq!(parse(&[]).expect("defaults").drain_taints, DRAIN_TAINTS);
+        let settings = parse(&["--drain-taints", "example.org/off, cordoned"]).expect("a list");
+        assert_eq!(settings.drain_taints, ["example.org/off", "cordoned"]);
+        assert_eq!(parse(&["--drain-taints", ""]).expect("none").drain_taints, [""], "which no taint has");
+        for wrong in ["a=b", "a:NoSchedule", "a/b/c"] {
+            assert!(parse(&["--drain-taints", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

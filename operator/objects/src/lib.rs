@@ -28,7 +28,7 @@ pub use build::claim::claim;
 pub use build::config::{config_toml, drain_deadline_of, live_settings};
 pub use build::endpoints::{Seen, endpoints, waiting};
 pub use build::generation::generation;
-pub use build::pod::pod;
+pub use build::pod::{pod, protection};
 pub use build::revision::revision;
 pub use build::routes::Served;
 pub use build::{ClusterObjects, PoolObjects, cluster_objects, pool_objects};

@@ -26,6 +26,7 @@ enum Answer {
     /// After half a second these, and then nothing, for ever.
     Hold(Vec<Value>),
     Gone,
+    Forbidden,
     /// Nobody is there.
     Away,
 }
@@ -83,6 +84,10 @@ impl Script {
             Some(Answer::Gone) => body(
                 410,
                 json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}),
+            ),
+            Some(Answer::Forbidden) => body(
+                403,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden"}),
             ),
             Some(Answer::Away) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
             // The script is over.
@@ -268,4 +273,69 @@ async fn kinds_that_come_and_go_are_followed() {
     sender.send_replace(Arc::new(Served::default()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(stores.dynamic.of(&route).is_none());
+}
+
+/// A pod of `demo-edge` on the machine `m1`, and a node of that name.
+fn pod_and_machine() -> (Pod, impl Fn(u32, Value) -> Value) {
+    let pod = json!({ "metadata": { "name": "demo-edge-0", "namespace": "media", "labels": {
+        sluice_crds::names::POOL: "demo-edge", sluice_crds::names::ROLE: "edge"
+    } }, "spec": { "nodeName": "m1", "containers": [] } });
+    let node = |version: u32, spec: Value| {
+        json!({ "kind": "Node", "apiVersion": "v1", "metadata": { "name": "m1", "resourceVersion": version.to_string() },
+            "spec": spec, "status": { "conditions": [{ "type": "Ready", "status": "True" }] } })
+    };
+    (serde_json::from_value(pod).expect("a pod"), node)
+}
+
+fn follow_machines(script: &Script, pod: Pod) -> (Stores, Triggers, Metrics) {
+    let stores = Stores { pods: Cache::of([pod]), ..Stores::default() };
+    let (triggers, metrics) = (Triggers::new(), Metrics::new());
+    let machines = stores.machines.clone();
+    let source = machines.source(&metrics);
+    tokio::spawn(machines::follow(script.client(), source, machines, stores.clone(), triggers.clone()));
+    (stores, triggers, metrics)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordon_is_the_turn_of_the_pools_there() {
+    let (pod, node) = pod_and_machine();
+    let heartbeat = node(101, json!({ "podCIDR": "10.0.0.0/24" }));
+    let cordon = node(102, json!({ "unschedulable": true }));
+    let script = Script::of([
+        Answer::List(vec![node(1, json!({}))]),
+        Answer::Watch(vec![event("MODIFIED", heartbeat)]),
+        Answer::Hold(vec![event("MODIFIED", cordon)]),
+    ]);
+    let (stores, triggers, metrics) = follow_machines(&script, pod);
+    stores.machines.ready().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(triggers.pools.len(), 0, "what does not count is nobody's turn");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(triggers.pools.len(), 1);
+    assert_eq!(metrics.machines_known.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_rights_machines_are_unknown_and_asked_for_now_and_then() {
+    let (pod, node) = pod_and_machine();
+    let script = Script::of([
+        Answer::Forbidden,
+        Answer::Forbidden,
+        Answer::List(vec![node(1, json!({}))]),
+        Answer::Watch(vec![]),
+        // The role is taken away again.
+        Answer::Forbidden,
+    ]);
+    let (stores, _triggers, metrics) = follow_machines(&script, pod);
+    // Whoever waits for what is in Kubernetes does not wait for this.
+    stores.machines.ready().await;
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert!(matches!(stores.machines.get("m1"), Machine::Unknown));
+    assert_eq!((script.asked().len(), metrics.machines_known.get()), (2, 0));
+    tokio::time::sleep(Duration::from_millis(50_200)).await;
+    assert!(matches!(stores.machines.get("m1"), Machine::There(_)));
+    assert_eq!(metrics.machines_known.get(), 1);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(matches!(stores.machines.get("m1"), Machine::Unknown));
+    assert_eq!(metrics.machines_known.get(), 0);
 }

@@ -87,6 +87,15 @@ impl Triggers {
         }
     }
 
+    /// A machine changed: it is the turn of those whose pods are there.
+    pub(super) fn machine_changed(&self, stores: &Stores, name: &str) {
+        for pod in stores.pods.all() {
+            if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name) {
+                self.owned_changed(CacheEvent::Applied(&*pod, None));
+            }
+        }
+    }
+
     fn cluster(&self, meta: &ObjectMeta, name: Option<&str>) {
         let (namespace, own) = names_of(meta);
         self.clusters.trigger(ClusterRef::new(namespace, name.unwrap_or(own)));

@@ -153,7 +153,7 @@ pub(super) async fn custom<K>(
     }
 }
 
-fn applied<K: Resource>(part: &Part<K>, object: K, changed: &impl Fn(CacheEvent<'_, K>)) {
+pub(super) fn applied<K: Resource>(part: &Part<K>, object: K, changed: &impl Fn(CacheEvent<'_, K>)) {
     let object = Arc::new(object);
     let before = part.apply(object.clone());
     // After a watch broke everything is listed again: what is as it was is no change.
@@ -164,7 +164,7 @@ fn applied<K: Resource>(part: &Part<K>, object: K, changed: &impl Fn(CacheEvent<
     changed(CacheEvent::Applied(&object, before.as_deref()));
 }
 
-fn listed<K: Resource>(source: &mut Source<K>, changed: &impl Fn(CacheEvent<'_, K>)) {
+pub(super) fn listed<K: Resource>(source: &mut Source<K>, changed: &impl Fn(CacheEvent<'_, K>)) {
     for gone in source.part.complete() {
         changed(CacheEvent::Deleted(&gone));
     }
@@ -183,7 +183,7 @@ fn words(error: &Error) -> String {
 
 /// Tries of one watch in a row that failed. The stream tries again when it is asked for the next event.
 #[derive(Default)]
-struct Failures {
+pub(super) struct Failures {
     count: u32,
     last: Option<Instant>,
 }
@@ -195,12 +195,12 @@ const RELIST_AFTER: u32 = 10;
 const LONG_AGO: Duration = Duration::from_secs(60);
 
 impl Failures {
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         self.count = 0;
     }
 
     /// Whether to list anew instead of going on where the watch was.
-    async fn wait(&mut self, kind: &str, error: &Error, metrics: &Metrics) -> bool {
+    pub(super) async fn wait(&mut self, kind: &str, error: &Error, metrics: &Metrics) -> bool {
         if self.last.is_some_and(|last| last.elapsed() > LONG_AGO) {
             self.over();
         }

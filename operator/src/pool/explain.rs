@@ -1,5 +1,6 @@
 //! Why a pod is not ready, in words: what Kubernetes knows of it, put into one sentence.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::observe::{condition, node_container, phase};
@@ -88,6 +89,27 @@ fn last_words(status: &ContainerStatus) -> Option<String> {
     Some(format!("exit code {}{}{last}{from}", ended.exit_code, if last.is_empty() { "" } else { ", " }))
 }
 
+/// A container that has ended is watched for so long.
+const LATELY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Until when the node's process is one that ends again and again, or cannot be had; `None` when it is not. It is after its image could
+/// not be got, or after two short lives of it, for some time.
+pub fn crashing_until(pod: &Pod) -> Option<Timestamp> {
+    let init = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    let waits = |status: &ContainerStatus| {
+        waiting(status).is_some_and(|trouble| matches!(trouble.reason, "ImagePull" | "Crashing"))
+    };
+    let node = node_container(pod);
+    if init.into_iter().flatten().chain(node).any(waits) {
+        return Some(Timestamp::MAX);
+    }
+    let node = node.filter(|status| status.restart_count >= 2)?;
+    let states = [node.state.as_ref(), node.last_state.as_ref()];
+    let ended = states.into_iter().flatten().find_map(|state| state.terminated.as_ref())?;
+    let (began, end) = (ended.started_at.as_ref()?.0, ended.finished_at.as_ref()?.0);
+    (end.duration_since(began) < LATELY).then(|| end.saturating_add(LATELY).unwrap_or(Timestamp::MAX))
+}
+
 /// Status has room for a sentence, not for a log.
 fn bounded(message: String) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -166,5 +188,30 @@ mod tests {
             of(json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] })),
             None
         );
+    }
+
+    #[test]
+    fn two_short_lives_make_a_node_that_crashes() {
+        let until = |restarts: i32, state: Value, last: Value| {
+            let mut containers = container(state, last);
+            containers[0]["restartCount"] = restarts.into();
+            let pod = json!({ "metadata": { "name": "p-0" }, "status": { "phase": "Running", "containerStatuses": containers } });
+            crashing_until(&serde_json::from_value(pod).expect("a pod"))
+        };
+        let ended = |began: &str, end: &str| json!({ "terminated": { "exitCode": 1, "startedAt": began, "finishedAt": end } });
+        let short = ended("2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z");
+        let long = ended("2026-01-01T09:00:00Z", "2026-01-01T10:05:00Z");
+        let runs = json!({ "running": {} });
+        let lately = "2026-01-01T10:15:00Z".parse().ok();
+        assert_eq!(until(2, runs.clone(), short.clone()), lately);
+        assert_eq!(until(1, runs.clone(), short.clone()), None, "once is no habit");
+        assert_eq!(until(2, runs.clone(), long), None, "it had run for an hour");
+        assert_eq!(until(0, runs, json!({})), None);
+        for reason in ["CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull"] {
+            let waits = json!({ "waiting": { "reason": reason } });
+            assert_eq!(until(1, waits, short.clone()), Some(Timestamp::MAX), "{reason}");
+        }
+        let made = json!({ "waiting": { "reason": "ContainerCreating" } });
+        assert_eq!(until(0, made, json!({})), None);
     }
 }

@@ -8,12 +8,22 @@ use kube::ResourceExt;
 use sluice_control::{DrainOrder, Report};
 use sluice_crds::names;
 
+use super::explain;
+use crate::machines::Standing;
 use sluice_plan::{Drain, Heard, Ordered, Reason, Seen};
 
 /// The pod as seen; `None` when it is none of the pool's (its name has no slot).
 ///
-/// `report` is what the node said last, when that is fresh.
-pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
+/// `report` is what the node said last, when that is fresh; `standing` is how its machine stands.
+pub fn observe(
+    pool: &str,
+    pod: &Pod,
+    report: Option<&Report>,
+    standing: Standing,
+    now: Timestamp,
+) -> Option<Seen> {
+    // Who is lost is not heard, however fresh the last word is.
+    let report = report.filter(|_| standing.lost.is_none());
     let name = pod.name_any();
     let slot = names::slot(pool, &name)?;
     let label = |key: &str| pod.labels().get(key).map(String::as_str);
@@ -26,10 +36,10 @@ pub fn observe(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
         // A kubelet that was restarted says for a moment that nothing has started; who answers has.
         started: report.is_some() || started(pod),
         ready: condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"),
-        crashing: false,
+        crashing: explain::crashing_until(pod).is_some_and(|until| now < until),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        leaving: false,
-        lost: None,
+        leaving: standing.leaving,
+        lost: standing.lost,
         accepting: label(names::ACCEPTING) == Some("true"),
         busy: label(names::BUSY) == Some("true"),
         marked: label(names::STATE) == Some("draining"),
@@ -109,11 +119,16 @@ pub fn requested(pod: &Pod) -> Option<Option<Duration>> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use sluice_plan::Lost;
 
     use super::*;
 
     fn pod(value: serde_json::Value) -> Pod {
         serde_json::from_value(value).expect("a pod")
+    }
+
+    fn at_rest(pool: &str, pod: &Pod, report: Option<&Report>) -> Option<Seen> {
+        observe(pool, pod, report, Standing::default(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -130,7 +145,7 @@ mod tests {
             }
         }));
         let report = Report { accepting: true, publishers: 1, owned: 2, viewers: 7, ..Report::default() };
-        let seen = observe("edge", &pod, Some(&report)).expect("one of the pool");
+        let seen = at_rest("edge", &pod, Some(&report)).expect("one of the pool");
         assert_eq!((seen.slot, seen.revision.as_str()), (3, "abc"));
         assert!(
             seen.ready
@@ -142,7 +157,7 @@ mod tests {
                 && !seen.failed
         );
         assert_eq!(seen.heard, Some(Heard { accepting: true, draining: None, publishers: 2, viewers: 7 }));
-        assert_eq!(observe("other", &pod, None), None);
+        assert_eq!(at_rest("other", &pod, None), None);
     }
 
     #[test]
@@ -154,13 +169,31 @@ mod tests {
                 "containerStatuses": [{ "name": "node", "image": "i", "imageID": "", "ready": false, "restartCount": 4, "started": false }]
             }
         }));
-        assert!(!observe("edge", &pod, None).expect("one of the pool").started);
+        assert!(!at_rest("edge", &pod, None).expect("one of the pool").started);
+    }
+
+    #[test]
+    fn a_lost_pod_is_not_heard() {
+        let pod = pod(json!({
+            "metadata": { "name": "edge-0" }, "spec": { "nodeName": "m1", "containers": [] },
+            "status": { "containerStatuses": [{ "name": "node", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "started": true }] }
+        }));
+        let report = Report { accepting: true, ..Report::default() };
+        let standing = Standing { leaving: false, lost: Some(Lost::Silent), again: None };
+        let seen =
+            observe("edge", &pod, Some(&report), standing, Timestamp::UNIX_EPOCH).expect("one of the pool");
+        assert_eq!((seen.machine.as_deref(), seen.lost, seen.heard), (Some("m1"), Some(Lost::Silent), None));
+        assert!(seen.started && !seen.leaving);
+        let leaving = Standing { leaving: true, ..Standing::default() };
+        let seen =
+            observe("edge", &pod, Some(&report), leaving, Timestamp::UNIX_EPOCH).expect("one of the pool");
+        assert!(seen.leaving && seen.lost.is_none() && seen.heard.is_some());
     }
 
     #[test]
     fn drains_are_read_from_annotations() {
         let with = |annotations: serde_json::Value| {
-            observe("e", &pod(json!({ "metadata": { "name": "e-0", "annotations": annotations } })), None)
+            at_rest("e", &pod(json!({ "metadata": { "name": "e-0", "annotations": annotations } })), None)
                 .expect("one of the pool")
         };
         let marked = with(json!({

@@ -12,11 +12,13 @@ use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_crds::{EdgePool, OriginPool, names};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
+use super::explain::crashing_until;
 use super::observe::{is_unheard, observe};
 use super::status::{Facts, Problem, View, status, without_counts};
 use super::{exposed, steps};
 use crate::apply::{ApplyError, Kind};
 use crate::context::{Context, Error, Prepared, Ready};
+use crate::machines::standing;
 use crate::nodes::{Seen as Heard, Target};
 use crate::owned::{ClusterRef, PoolRef};
 use crate::queue::Next;
@@ -93,12 +95,16 @@ async fn run<K: PoolKind + Kind>(
     let now = Timestamp::now();
     let heard: Vec<Option<Heard>> =
         pods.iter().map(|pod| pod.uid().and_then(|uid| context.nodes.get(&uid))).collect();
-    let mut views: Vec<View<'_>> =
-        pods.iter().zip(&heard).filter_map(|(pod, heard)| view(&key.name, pod, heard.as_ref())).collect();
+    let mut views: Vec<View<'_>> = pods
+        .iter()
+        .zip(&heard)
+        .filter_map(|(pod, heard)| view(context, &key.name, pod, heard.as_ref(), now))
+        .collect();
     views.sort_by_key(|view| view.seen.slot);
     let unheard = pods.iter().zip(&heard).any(|(pod, heard)| is_unheard(pod, heard.as_ref()));
     let mut next: Option<Duration> = ahead.then_some(SOON);
     let mut sooner = |after: Duration| next = Some(next.map_or(after, |next| next.min(after)));
+    views.iter().filter_map(|view| view.again).for_each(&mut sooner);
     let mut done = Outcome { problems, failed: None };
     if let Some(valid) = &mut valid
         && !paused
@@ -106,6 +112,7 @@ async fn run<K: PoolKind + Kind>(
         valid.wish.unheard = unheard;
         let seen: Vec<_> = views.iter().map(|view| view.seen.clone()).collect();
         let mut plan = plan(&valid.wish, &seen, now);
+        plan.steps.extend(steps::marks(&valid.pool, &views, &plan.steps));
         if let Some(hold) = &valid.ready.hold {
             let before = plan.steps.len();
             plan.steps.retain(|step| !matches!(step, Step::Create { .. }));
@@ -325,14 +332,25 @@ fn track(context: &Context, key: &PoolRef, ready: &Ready, pods: &[Arc<Pod>]) {
     context.nodes.retain(key, &uids);
 }
 
-fn view<'a>(pool: &str, pod: &'a Arc<Pod>, heard: Option<&'a Heard>) -> Option<View<'a>> {
+fn view<'a>(
+    context: &Context,
+    pool: &str,
+    pod: &'a Arc<Pod>,
+    heard: Option<&'a Heard>,
+    now: Timestamp,
+) -> Option<View<'a>> {
+    let standing = standing(&context.stores.machines, pod, heard, &context.settings.drain_taints, now);
+    // When it has run long enough it is no pod that crashes.
+    let calm = crashing_until(pod).filter(|until| *until < Timestamp::MAX);
+    let calm = calm.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
     let report = heard.and_then(|heard| heard.report.as_deref());
     let fresh = report.filter(|_| heard.is_some_and(|heard| heard.at.elapsed() < FRESH));
     Some(View {
         pod,
-        seen: observe(pool, pod, fresh)?,
+        seen: observe(pool, pod, fresh, standing, now)?,
         report,
         failure: heard.and_then(|heard| heard.failure.as_ref()).map(|failure| failure.sentence.clone()),
+        again: standing.again.into_iter().chain(calm).min(),
     })
 }
 

@@ -8,7 +8,7 @@ use sluice_crds::condition::{self, Decided, kind};
 use sluice_crds::pool::{PodStatus, PoolStatus};
 
 use super::explain::{Trouble, trouble};
-use sluice_plan::{Seen, Wish};
+use sluice_plan::{Lost, Seen, Wish};
 
 /// Pods that a status lists.
 const LISTED: usize = 100;
@@ -24,6 +24,8 @@ pub struct View<'a> {
     pub report: Option<&'a Report>,
     /// Why its node is not heard.
     pub failure: Option<String>,
+    /// After this time it may be seen otherwise, though nothing changes.
+    pub again: Option<std::time::Duration>,
 }
 
 /// Something that keeps the pool from being as its spec says.
@@ -92,11 +94,17 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     let mut outdated = 0;
     for view in &facts.pods {
         let seen = &view.seen;
-        let count = |pick: fn(&Report) -> u32| view.report.map_or(0, |report| i64::from(pick(report)));
+        // What a lost one had is somewhere else by now, or nowhere.
+        let report = view.report.filter(|_| seen.lost.is_none());
+        let count = |pick: fn(&Report) -> u32| report.map_or(0, |report| i64::from(pick(report)));
         status.streams += count(|report| report.streams);
         status.publishers += count(|report| report.publishers);
         status.viewers += count(|report| report.viewers);
         if seen.terminating {
+            continue;
+        }
+        if let (None, Some(lost)) = (seen.drain, lost(view)) {
+            waits.push((3, format!("{}: {lost}", seen.name)));
             continue;
         }
         if seen.drain.is_some() {
@@ -257,7 +265,34 @@ pub(crate) fn decided_degraded(wrong: Option<&(&'static str, String)>) -> Decide
 fn draining(view: &View<'_>) -> String {
     let Some(drain) = view.seen.drain else { return String::new() };
     let until = drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline);
-    let left = match (&view.seen.heard, &view.failure) {
+    format!("{}, until {until} at the latest ({})", left(view), drain.reason.as_str())
+}
+
+/// What a pod waits for that somebody deletes, and until when.
+fn terminating(view: &View<'_>) -> String {
+    let Some(until) = ends(view) else { return left(view) };
+    format!("it was deleted and ends by itself: {}, until {until} at the latest", left(view))
+}
+
+/// When a pod that is deleted is killed.
+fn ends(view: &View<'_>) -> Option<Timestamp> {
+    view.pod.metadata.deletion_timestamp.as_ref().map(|time| time.0)
+}
+
+/// Why a pod counts no more, when its machine is lost.
+fn lost(view: &View<'_>) -> Option<String> {
+    let machine = view.seen.machine.as_deref().unwrap_or_default();
+    view.seen.lost.map(|lost| match lost {
+        Lost::Gone => format!("its machine {machine} is gone: it is removed and replaced"),
+        Lost::Silent => format!(
+            "neither Kubernetes nor the operator hears its machine {machine}: it is replaced; when it is heard again, it counts again"
+        ),
+    })
+}
+
+/// Who is left on the pod's node.
+fn left(view: &View<'_>) -> String {
+    match (&view.seen.heard, &view.failure) {
         (Some(heard), _) => {
             let publishers = if heard.publishers == 1 { "publisher" } else { "publishers" };
             let viewers = if heard.viewers == 1 { "viewer" } else { "viewers" };
@@ -265,8 +300,7 @@ fn draining(view: &View<'_>) -> String {
         }
         (None, Some(failure)) => format!("its node is not heard ({failure})"),
         (None, None) => "its node has not answered yet".into(),
-    };
-    format!("{left}, until {until} at the latest ({})", drain.reason.as_str())
+    }
 }
 
 /// The pods, those first that are not as they should be.
@@ -290,7 +324,9 @@ fn pod(view: &View<'_>) -> PodStatus {
     let seen = &view.seen;
     let wrong = trouble(view.pod);
     let (state, message) = if seen.terminating {
-        ("Terminating", None)
+        ("Terminating", Some(terminating(view)))
+    } else if let (None, Some(lost)) = (seen.drain, lost(view)) {
+        ("Unreachable", Some(lost))
     } else if seen.drain.is_some() {
         ("Draining", Some(draining(view)))
     } else if seen.failed {
@@ -311,9 +347,8 @@ fn pod(view: &View<'_>) -> PodStatus {
         revision: Some(seen.revision.clone()).filter(|revision| !revision.is_empty()),
         streams: view.report.map_or(0, |report| i64::from(report.streams)),
         viewers: view.report.map_or(0, |report| i64::from(report.viewers)),
-        deadline: seen
-            .drain
-            .map(|drain| drain.deadline.round(jiff::Unit::Second).unwrap_or(drain.deadline).to_string()),
+        deadline: if seen.terminating { ends(view) } else { seen.drain.map(|drain| drain.deadline) }
+            .map(|deadline| deadline.round(jiff::Unit::Second).unwrap_or(deadline).to_string()),
         message: message.map(|text| text.chars().take(1000).collect()),
     }
 }
@@ -332,7 +367,7 @@ pub fn without_counts(status: &PoolStatus) -> PoolStatus {
     }
     for pod in &mut shape.pods {
         (pod.streams, pod.viewers) = (0, 0);
-        if pod.state == "Draining" || pod.state == "Ready" {
+        if ["Draining", "Terminating", "Ready"].contains(&pod.state.as_str()) {
             pod.message = None;
         }
     }
@@ -347,6 +382,7 @@ mod tests {
 
     use super::super::observe::observe;
     use super::*;
+    use crate::machines::Standing;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).expect("a time")
@@ -400,7 +436,13 @@ mod tests {
     }
 
     fn view<'a>(pod: &'a Pod, report: Option<&'a Report>) -> View<'a> {
-        View { pod, seen: observe("p", pod, report).expect("one of the pool"), report, failure: None }
+        View {
+            pod,
+            seen: observe("p", pod, report, Standing::default(), at(0)).expect("one of the pool"),
+            report,
+            failure: None,
+            again: None,
+        }
     }
 
     fn facts<'a>(wish: &'a Wish, pods: Vec<View<'a>>) -> Facts<'a> {
@@ -498,6 +540,39 @@ mod tests {
         );
         assert_ne!(before, after);
         assert_eq!(without_counts(&before), without_counts(&after));
+    }
+
+    #[test]
+    fn a_pod_that_somebody_deletes_says_what_it_waits_for() {
+        let report = Report { publishers: 1, ..Report::default() };
+        let deleted = pod(0, true, json!({ "metadata": { "deletionTimestamp": at(90).to_string() } }));
+        let wish = wish(1);
+        let status = status(&facts(&wish, vec![view(&deleted, Some(&report))]), None, at(0));
+        let pod = &status.pods[0];
+        assert_eq!(pod.state, "Terminating");
+        assert_eq!(pod.deadline.as_deref(), Some("2023-11-14T22:14:50Z"));
+        let message = "it was deleted and ends by itself: 1 publisher and 0 viewers left, until 2023-11-14T22:14:50Z at the latest";
+        assert_eq!(pod.message.as_deref(), Some(message));
+        assert_eq!((status.replicas, status.ready_replicas), (0, 0));
+    }
+
+    #[test]
+    fn a_pod_on_a_lost_machine_counts_no_more() {
+        let report = Report { accepting: true, streams: 3, ..Report::default() };
+        let (wish, there) =
+            (wish(1), pod(0, true, json!({ "spec": { "nodeName": "m1", "containers": [] } })));
+        let mut lost = view(&there, Some(&report));
+        for (how, says_) in [
+            (Lost::Silent, "neither Kubernetes nor the operator hears its machine m1"),
+            (Lost::Gone, "its machine m1 is gone"),
+        ] {
+            lost.seen.lost = Some(how);
+            let status = status(&facts(&wish, vec![lost.clone()]), None, at(0));
+            assert_eq!((status.replicas, status.ready_replicas, status.streams), (0, 0, 0));
+            let (ready, _, message) = says(&status, "Ready");
+            assert!(ready == "False" && message.contains("p-0") && message.contains(says_), "{message}");
+            assert_eq!(status.pods[0].state, "Unreachable");
+        }
     }
 
     #[test]

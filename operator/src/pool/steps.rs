@@ -18,6 +18,7 @@ use super::status::{Problem, View};
 use crate::apply::{ApplyError, Kind};
 use crate::context::Context;
 use crate::events::Note;
+use crate::machines;
 use crate::nodes::NodeError;
 use crate::owned::PoolRef;
 use sluice_plan::{Drain, Step, Why};
@@ -92,12 +93,49 @@ pub async fn carry_out(
         let Some(live) = views.iter().find(|view| view.seen.name == *pod).map(|view| view.pod) else {
             continue;
         };
-        done.take(one(context, key, live, step).await);
+        done.take(one(context, key, pool, live, step).await);
     }
 }
 
+/// Marks that no plan is about: a pod that somebody deletes is taken out of its Service at once, and so is one that is not heard any more
+/// while others are; annotations follow the label by which a pod is protected (older pods have none).
+pub fn marks(pool: &Pool, views: &[View<'_>], planned: &[Step]) -> Vec<Step> {
+    let labelled =
+        |name: &str| planned.iter().any(|step| matches!(step, Step::Label { pod, .. } if pod == name));
+    let kept = |view: &View<'_>| {
+        let annotations = view.pod.annotations();
+        sluice_objects::protection(pool, view.seen.busy)
+            .into_iter()
+            .all(|(key, value)| annotations.get(key).map(String::as_str) == value)
+    };
+    // Kubernetes takes most of a minute to notice that a machine is dead, and sends new sessions there meanwhile.
+    let takes = |view: &View<'_>| {
+        let seen = &view.seen;
+        let accepts = seen.heard.as_ref().is_some_and(|heard| heard.accepting);
+        accepts && seen.ready && seen.accepting && !seen.terminating && seen.drain.is_none()
+    };
+    let others = views.iter().any(takes);
+    let silent = |view: &View<'_>| {
+        others && view.report.is_some() && view.seen.heard.is_none() && view.failure.is_some()
+    };
+    let mut steps = Vec::new();
+    for view in views.iter().filter(|view| !labelled(&view.seen.name)) {
+        let accepting = view.seen.accepting && !view.seen.terminating && !silent(view);
+        if accepting != view.seen.accepting || !kept(view) {
+            steps.push(Step::Label { pod: view.seen.name.clone(), accepting, busy: view.seen.busy });
+        }
+    }
+    steps
+}
+
 /// One step with a pod that is there.
-async fn one(context: &Context, key: &PoolRef, live: &Pod, step: &Step) -> Result<(), ApplyError> {
+async fn one(
+    context: &Context,
+    key: &PoolRef,
+    pool: &Pool,
+    live: &Pod,
+    step: &Step,
+) -> Result<(), ApplyError> {
     let uid = live.uid().unwrap_or_default();
     match step {
         Step::Create { .. } => {}
@@ -122,8 +160,13 @@ async fn one(context: &Context, key: &PoolRef, live: &Pod, step: &Step) -> Resul
             say(context, live, Note::normal("Undrained", format!("{pod} takes sessions again")));
         }
         Step::Label { accepting, busy, .. } => {
+            let protection: Vec<_> = sluice_objects::protection(pool, *busy)
+                .into_iter()
+                .map(|(key, value)| (key, value.map(str::to_owned)))
+                .collect();
             let accepting = (names::ACCEPTING, Some(accepting.to_string()));
-            mark(context, live, &[accepting, (names::BUSY, busy.then(|| "true".to_owned()))], &[]).await?;
+            mark(context, live, &[accepting, (names::BUSY, busy.then(|| "true".to_owned()))], &protection)
+                .await?;
         }
         Step::TellDrain { pod, left, words, anew } => {
             if *anew {
@@ -176,7 +219,8 @@ async fn create(
     generation: i64,
     done: &mut Outcome,
 ) {
-    let pod = sluice_objects::pod(pool, slot, generation);
+    let mut pod = sluice_objects::pod(pool, slot, generation);
+    machines::keep_away(&mut pod, &context.stores.machines, &context.settings.drain_taints);
     let name = pod.name_any();
     match done.take(context.applier.create(names::MANAGER_POOL, &pod).await) {
         Some(Some(made)) => {
@@ -211,8 +255,14 @@ async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyErro
             Note::warning("DrainDeadline", format!("{name} is removed at its deadline with {left}"))
         }
     };
-    // What has waited for its deadline waits no second time; what is empty ends by itself at once.
-    let grace = matches!(why, Why::Deadline { .. }).then_some(30);
+    let grace = match why {
+        // What has waited for its deadline waits no second time.
+        Why::Deadline { .. } => Some(30),
+        // There is nobody to end it: Kubernetes would wait for its machine's word for ever.
+        Why::Lost => Some(0),
+        // What is empty ends by itself at once.
+        Why::Failed | Why::NeverStarted | Why::Empty => None,
+    };
     context.applier.delete(live, grace).await?;
     match why {
         Why::Deadline { publishers, viewers } => {
@@ -301,5 +351,126 @@ pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>], done: 
                 tracing::warn!(pod = %name, %error, "settings could not be applied: they are pushed again")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use sluice_crds::EdgePool;
+    use sluice_objects::Pinned;
+
+    use super::super::observe::observe;
+    use super::*;
+    use crate::machines::Standing;
+
+    fn pool() -> Pool {
+        let meta = |name: &str| json!({ "name": name, "namespace": "media", "uid": name });
+        let cluster = serde_json::from_value(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "MediaCluster", "metadata": meta("demo"),
+            "spec": { "database": { "external": { "secret": { "name": "database" } } } }
+        }));
+        let pinned = Pinned { version: "0.1.0".into(), name_prefix: "p-".into() };
+        let cluster = Cluster::new(&cluster.expect("a cluster"), &pinned).expect("right");
+        let edges: EdgePool = serde_json::from_value(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "EdgePool", "metadata": meta("edge"),
+            "spec": { "clusterRef": { "name": "demo" }, "replicas": 1 }
+        }))
+        .expect("a pool");
+        Pool::new(&edges, &cluster).expect("right")
+    }
+
+    /// The marks of a pod as it is made, with these changes of its metadata.
+    fn marked(change: Value, planned: &[Step]) -> Vec<Step> {
+        let pool = pool();
+        let mut pod = serde_json::to_value(sluice_objects::pod(&pool, 0, 1)).expect("JSON");
+        for (part, values) in change.as_object().into_iter().flatten() {
+            match values {
+                Value::Object(values) => {
+                    for (key, value) in values {
+                        pod["metadata"][part][key] = value.clone();
+                    }
+                }
+                value => pod["metadata"][part] = value.clone(),
+            }
+        }
+        // As the API server keeps it: without what is null.
+        for part in ["labels", "annotations"] {
+            if let Some(all) = pod["metadata"][part].as_object_mut() {
+                all.retain(|_, value| !value.is_null());
+            }
+        }
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let seen = observe("edge", &pod, None, Standing::default(), Timestamp::UNIX_EPOCH);
+        let view = View {
+            pod: &pod,
+            seen: seen.expect("one of the pool"),
+            report: None,
+            failure: None,
+            again: None,
+        };
+        marks(&pool, &[view], planned)
+    }
+
+    fn label(accepting: bool, busy: bool) -> Step {
+        Step::Label { pod: "edge-0".into(), accepting, busy }
+    }
+
+    #[test]
+    fn a_pod_as_it_is_made_has_all_its_marks() {
+        assert_eq!(marked(json!({}), &[]), []);
+        assert_eq!(marked(json!({ "labels": { (names::ACCEPTING): "true" } }), &[]), []);
+    }
+
+    #[test]
+    fn a_pod_that_somebody_deletes_leaves_its_service() {
+        let deleted =
+            json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "labels": { (names::ACCEPTING): "true" } });
+        assert_eq!(marked(deleted, &[]), [label(false, true)]);
+    }
+
+    #[test]
+    fn a_pod_that_is_heard_no_more_leaves_its_service_while_others_are_heard() {
+        let pool = pool();
+        let report = sluice_control::Report { accepting: true, ..Default::default() };
+        let pods: Vec<Pod> = (0..2)
+            .map(|slot| {
+                let mut pod = sluice_objects::pod(&pool, slot, 1);
+                pod.metadata.labels.get_or_insert_default().insert(names::ACCEPTING.into(), "true".into());
+                let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+                pod.status = serde_json::from_value(ready).expect("a status");
+                pod
+            })
+            .collect();
+        let view = |slot: usize, heard: bool| {
+            let pod = &pods[slot];
+            let fresh = heard.then_some(&report);
+            let seen = observe("edge", pod, fresh, Standing::default(), Timestamp::UNIX_EPOCH);
+            let failure = (!heard).then(|| "it does not answer".to_owned());
+            View { pod, seen: seen.expect("one of the pool"), report: Some(&report), failure, again: None }
+        };
+        assert_eq!(marks(&pool, &[view(0, false), view(1, true)], &[]), [label(false, true)]);
+        assert_eq!(
+            marks(&pool, &[view(0, false), view(1, false)], &[]),
+            [],
+            "perhaps it is the operator who is cut off"
+        );
+        assert_eq!(marks(&pool, &[view(0, true), view(1, true)], &[]), []);
+        let mut starting = view(0, false);
+        starting.report = None;
+        assert_eq!(
+            marks(&pool, &[starting, view(1, true)], &[]),
+            [],
+            "it was never heard: its label is no word of it"
+        );
+    }
+
+    #[test]
+    fn annotations_follow_the_label() {
+        let older = json!({ "annotations": { (names::SAFE_TO_EVICT): null, (names::DO_NOT_DISRUPT): null } });
+        assert_eq!(marked(older.clone(), &[]), [label(false, true)], "a pod of an older operator");
+        assert_eq!(marked(older, &[label(true, true)]), [], "they are written with the label anyway");
+        let idle = json!({ "labels": { (names::BUSY): null } });
+        assert_eq!(marked(idle, &[]), [label(false, false)]);
     }
 }

@@ -36,8 +36,22 @@ pub fn pod(pool: &Pool, slot: u32, generation: i64) -> Pod {
     metadata.labels = Some(labels);
     let mut annotations = pool.template().annotations.clone();
     annotations.insert(names::TEMPLATE.into(), generation.to_string());
+    for (key, value) in protection(pool, true) {
+        annotations.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+    }
     metadata.annotations = Some(annotations);
     Pod { metadata, spec: Some(spec(pool, &name, generation)), status: None }
+}
+
+/// The annotations by which autoscalers of machines leave a busy pod's machine alone; a pod that is not busy has none of them. What the
+/// spec gives its pods stays as it is there. They are no part of a pod's revision.
+pub fn protection(pool: &Pool, busy: bool) -> Vec<(&'static str, Option<&'static str>)> {
+    let theirs = &pool.template().annotations;
+    [(names::SAFE_TO_EVICT, "false"), (names::DO_NOT_DISRUPT, "true")]
+        .into_iter()
+        .filter(|(key, _)| !theirs.contains_key(*key))
+        .map(|(key, value)| (key, busy.then_some(value)))
+        .collect()
 }
 
 fn spec(pool: &Pool, name: &str, generation: i64) -> PodSpec {

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{cluster_with, edges, origins, origins_of, repository};
 use crate::build::{config, generation as generations};
-use crate::{Pool, TEMPLATE, config_toml, drain_deadline_of, generation, live_settings, pod, revision};
+use crate::{
+    Pool, TEMPLATE, config_toml, drain_deadline_of, generation, live_settings, pod, protection, revision,
+};
 
 /// A pool whose spec makes the operator say everything that it can say.
 fn talkative() -> Pool {
@@ -28,10 +30,13 @@ fn document(number: i64) -> String {
     let mut text = String::new();
     for pool in [edges(json!({})), talkative()] {
         let live = live_settings(&pool, number, Some(Duration::from_secs(600)));
-        let objects: [Value; 2] = [
-            serde_json::to_value(&live).expect("JSON"),
-            serde_json::to_value(pod(&pool, 0, number)).expect("JSON"),
-        ];
+        let mut pod = pod(&pool, 0, number);
+        // Marks on pods, which come and go while they run, are of no generation.
+        for (key, _) in protection(&pool, true) {
+            pod.metadata.annotations.as_mut().and_then(|all| all.remove(key)).expect(key);
+        }
+        let objects: [Value; 2] =
+            [serde_json::to_value(&live).expect("JSON"), serde_json::to_value(pod).expect("JSON")];
         writeln!(text, "---\nrevision: {}\nfile: |", revision(&pool, number)).expect("a String takes it");
         for line in config_toml(&pool, number).lines() {
             writeln!(text, "  {line}").expect("a String takes it");

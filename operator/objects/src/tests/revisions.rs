@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use sluice_crds::{OriginPool, names};
 
-use super::{cluster, cluster_with, origins, origins_of, pool_spec, resource};
-use crate::{Pinned, Pool, TEMPLATE, revision};
+use super::{cluster, cluster_with, edges, origins, origins_of, pool_spec, resource};
+use crate::{Pinned, Pool, TEMPLATE, pod, protection, revision};
 
 fn of(more: Value) -> String {
     revision(&origins(more), TEMPLATE)
@@ -170,4 +170,19 @@ fn the_order_of_fields_means_nothing() {
         of(json!({ "podTemplate": { "volumes": [one] } })),
         of(json!({ "podTemplate": { "volumes": [other] } }))
     );
+}
+
+#[test]
+fn marks_that_protect_a_pod_leave_those_of_the_spec_alone() {
+    let marks = |pool: &Pool, busy| protection(pool, busy);
+    let plain = edges(json!({}));
+    let (evict, disrupt) = (names::SAFE_TO_EVICT, names::DO_NOT_DISRUPT);
+    assert_eq!(marks(&plain, true), [(evict, Some("false")), (disrupt, Some("true"))]);
+    assert_eq!(marks(&plain, false), [(evict, None), (disrupt, None)]);
+    // What the spec says of them stays, busy or not.
+    let theirs = edges(json!({ "podTemplate": { "annotations": { (evict): "true" } } }));
+    assert_eq!(marks(&theirs, true), [(disrupt, Some("true"))]);
+    assert_eq!(marks(&theirs, false), [(disrupt, None)]);
+    let annotations = pod(&theirs, 0, TEMPLATE).metadata.annotations.unwrap_or_default();
+    assert_eq!(annotations.get(evict).map(String::as_str), Some("true"));
 }
