@@ -14,6 +14,7 @@ mod watch;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -61,6 +62,8 @@ pub struct Stores {
     pub claims: Cache<PersistentVolumeClaim>,
     /// Owned disruption budgets, without their status.
     pub budgets: Cache<PodDisruptionBudget>,
+    /// Owned autoscalers, with their status: what they see is told in that of their pool.
+    pub autoscalers: Cache<HorizontalPodAutoscaler>,
     /// Owned network policies.
     pub policies: Cache<NetworkPolicy>,
     /// Owned Ingresses.
@@ -84,13 +87,20 @@ impl Stores {
             secrets,
             claims,
             budgets,
+            autoscalers,
             policies,
             ingresses,
             accounts,
             dynamic: _,
         } = self;
         tokio::join!(clusters.ready(), origins.ready(), edges.ready(), pods.ready(), services.ready());
-        tokio::join!(config_maps.ready(), secrets.ready(), claims.ready(), budgets.ready());
+        tokio::join!(
+            config_maps.ready(),
+            secrets.ready(),
+            claims.ready(),
+            budgets.ready(),
+            autoscalers.ready()
+        );
         tokio::join!(policies.ready(), ingresses.ready(), accounts.ready());
     }
 
@@ -129,6 +139,7 @@ impl Watches {
             secrets,
             claims,
             budgets,
+            autoscalers,
             policies,
             ingresses,
             accounts,
@@ -140,6 +151,7 @@ impl Watches {
         start.own(secrets);
         start.own(claims);
         start.own(budgets);
+        start.own(autoscalers);
         start.own(policies);
         start.own(ingresses);
         start.own(accounts);

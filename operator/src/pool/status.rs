@@ -7,8 +7,10 @@ use sluice_control::Report;
 use sluice_crds::condition::{self, Decided, kind};
 use sluice_crds::pool::{PodStatus, PoolStatus};
 
+use super::autoscale::{Scaling, asked};
 use super::explain::{Trouble, trouble};
-use sluice_plan::{Seen, Wish};
+use super::waiting;
+use sluice_plan::{Lost, Seen, Wish};
 
 /// Pods that a status lists.
 const LISTED: usize = 100;
@@ -54,11 +56,21 @@ pub struct Facts<'a> {
     pub problems: Vec<Problem>,
     /// What the exposure waits for; `None` when none is asked for.
     pub exposure: Option<Result<String, String>>,
+    /// How it follows its load; `None` when the number of its pods is fixed.
+    pub scaling: Option<Scaling<'a>>,
+    /// The rollout is halted, because new pods are not well.
+    pub halted: bool,
     /// The cluster is paused.
     pub paused: bool,
     /// The pod template's generation, and what of the spec it was decided for.
     pub template: Option<(i64, String)>,
 }
+
+/// The reason of `Progressing` when a rollout is halted.
+pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// The reason of `Degraded` when a rollout is halted.
+pub const ROLLOUT_HALTED: &str = "RolloutHalted";
 
 /// The status, following the one before.
 pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) -> PoolStatus {
@@ -88,6 +100,8 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     let mut waits: Vec<(u8, String)> = Vec::new();
     let mut troubles: Vec<(String, Trouble)> = Vec::new();
     let mut drains: Vec<String> = Vec::new();
+    // Pods of the newest revision that do not accept, in words.
+    let mut unwell: Vec<String> = Vec::new();
     let mut active = 0;
     let mut outdated = 0;
     for view in &facts.pods {
@@ -108,6 +122,14 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             troubles.extend(trouble(view.pod).map(|trouble| (seen.name.clone(), trouble)));
             continue;
         }
+        if let (Some(lost), Some(machine)) = (seen.lost, &seen.machine) {
+            let how = match lost {
+                Lost::Gone => "is gone",
+                Lost::Silent => "is not heard",
+            };
+            waits.push((0, format!("{}: its machine {machine} {how}", seen.name)));
+            continue;
+        }
         active += 1;
         let current = facts.wish.is_none_or(|wish| wish.revision == seen.revision);
         if current {
@@ -118,7 +140,9 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         if seen.ready && seen.accepting {
             status.ready_replicas += 1;
         } else if let Some(trouble) = trouble(view.pod) {
-            waits.push((u8::from(!trouble.stuck), format!("{}: {}", seen.name, trouble.message)));
+            let wait = format!("{}: {}", seen.name, trouble.message);
+            unwell.extend(current.then(|| wait.clone()));
+            waits.push((u8::from(!trouble.stuck), wait));
             if trouble.stuck {
                 troubles.push((seen.name.clone(), trouble));
             }
@@ -131,11 +155,17 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
                 Some(_) => "the node does not accept sessions yet".into(),
                 None => "its node has not answered the operator yet".into(),
             });
-            waits.push((2, format!("{}: {why}", seen.name)));
+            let wait = format!("{}: {why}", seen.name);
+            unwell.extend(current.then(|| wait.clone()));
+            waits.push((2, wait));
         }
     }
     status.desired_replicas = target;
-    status.replicas = active.min(target);
+    // Within its tolerance an autoscaler writes this number to the spec: what comes on top of that (a floor, a surge) would stay.
+    let asked = facts.wish.map_or(0, |wish| i32::try_from(asked(wish)).unwrap_or(i32::MAX));
+    status.replicas = active.min(target).min(asked);
+    status.metrics = facts.scaling.as_ref().and_then(Scaling::metrics);
+    status.waiting_for = facts.wish.and_then(|wish| waiting::waiting_for(&facts.pods, wish.policy, now));
     waits.sort();
     status.pods = listed(&facts.pods);
 
@@ -169,19 +199,22 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             if facts.wish.is_none() { why } else { format!("{missing} of {target} pods are missing; {why}") }
         },
     });
-    let progressing = !facts.paused && facts.wish.is_some() && (!enough || outdated > 0 || active > target);
+    let surplus = active > target && !facts.wish.is_some_and(|wish| wish.scale_in_paused);
+    let progressing = !facts.paused && facts.wish.is_some() && (!enough || outdated > 0 || surplus);
     let rollout_paused = facts.wish.is_some_and(|wish| wish.rollout_paused) && outdated > 0;
     set(Decided {
         kind: kind::PROGRESSING,
-        status: Some(progressing && !(rollout_paused && enough)),
+        status: Some(progressing && !(rollout_paused && enough) && !facts.halted),
         reason: match (progressing, outdated) {
+            _ if facts.halted => PROGRESS_DEADLINE_EXCEEDED,
             (true, 1..) if rollout_paused => "RolloutPaused",
             (true, 1..) => "Rollout",
-            (true, _) if active > target => "ScaleIn",
+            (true, _) if surplus => "ScaleIn",
             (true, _) => "Starting",
             (false, _) => "Done",
         },
         message: match (progressing, outdated) {
+            _ if facts.halted => halted(&unwell),
             (true, 1..) => format!("{outdated} of {active} pods are of an older revision"),
             (true, _) => waiting.clone().unwrap_or_else(|| "pods are being made or drained".into()),
             (false, _) => "the pods are as the spec says".into(),
@@ -190,6 +223,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     let stuck = facts.problems.iter().find(|problem| problem.stuck);
     let degraded = match (stuck, troubles.first()) {
         (Some(problem), _) => Some((problem.reason, problem.message.clone())),
+        (None, _) if facts.halted => Some((ROLLOUT_HALTED, halted(&unwell))),
         (None, Some((pod, trouble))) => Some((trouble.reason, format!("{pod}: {}", trouble.message))),
         (None, None) => None,
     };
@@ -216,6 +250,14 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         Some(Err(message)) => (false, "Waiting", message.clone()),
     };
     set(Decided { kind: kind::EXPOSURE_READY, status: Some(exposed), reason, message });
+    if let (Some(scaling), Some(wish)) = (&facts.scaling, facts.wish) {
+        set(scaling.limited(wish));
+        set(scaling.metrics_available());
+    }
+    if facts.wish.is_some() && facts.scaling.is_none() {
+        let of_scaling = [kind::SCALING_LIMITED, kind::METRICS_AVAILABLE];
+        status.conditions.retain(|condition| !of_scaling.contains(&condition.type_.as_str()));
+    }
 
     let phase = if facts.paused {
         "Paused"
@@ -251,6 +293,12 @@ pub(crate) fn decided_degraded(wrong: Option<&(&'static str, String)>) -> Decide
         reason: wrong.map_or("AsExpected", |(reason, _)| reason),
         message: wrong.map_or_else(|| "nothing is wrong".into(), |(_, message)| message.clone()),
     }
+}
+
+/// Why a rollout is halted, and what ends that.
+fn halted(unwell: &[String]) -> String {
+    let why = unwell.first().map_or("new pods do not accept sessions", String::as_str);
+    format!("no further pod is replaced until the new ones are well or the spec changes; {why}")
 }
 
 /// What a draining pod waits for, and until when.
@@ -320,10 +368,17 @@ fn pod(view: &View<'_>) -> PodStatus {
 
 /// The status without what only counts sessions: a difference in the rest is told at once, counts at most every few seconds.
 pub fn without_counts(status: &PoolStatus) -> PoolStatus {
-    let mut shape = PoolStatus { streams: 0, publishers: 0, viewers: 0, ..status.clone() };
+    let mut shape = PoolStatus {
+        streams: 0,
+        publishers: 0,
+        viewers: 0,
+        metrics: None,
+        waiting_for: None,
+        ..status.clone()
+    };
     let draining = shape.draining > 0;
     for condition in &mut shape.conditions {
-        if condition.type_ == kind::DRAINING {
+        if [kind::DRAINING, kind::SCALING_LIMITED, kind::METRICS_AVAILABLE].contains(&&*condition.type_) {
             condition.message.clear();
         }
     }
@@ -412,6 +467,8 @@ mod tests {
             pods,
             problems: Vec::new(),
             exposure: None,
+            scaling: None,
+            halted: false,
             paused: false,
             template: None,
         }
