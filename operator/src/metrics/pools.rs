@@ -66,6 +66,9 @@ impl Pools {
         let gauges = |metric: &str, help: &str, more: &[&'static str]| {
             register(registry, IntGaugeVec::new(name(metric, help), &labels(more)))
         };
+        let counters = |metric: &str, help: &str, more: &[&'static str]| {
+            register(registry, IntCounterVec::new(name(metric, help), &labels(more)))
+        };
         Pools {
             pods: gauges(
                 "pool_pods",
@@ -98,12 +101,10 @@ impl Pools {
                 "1 while a rollout is halted because new pods are not well",
                 &[],
             ),
-            decisions: register(
-                registry,
-                IntCounterVec::new(
-                    name("scale_decisions_total", "Times that another number of pods was wanted"),
-                    &labels(&["direction"]),
-                ),
+            decisions: counters(
+                "scale_decisions_total",
+                "Times that another number of pods was wanted",
+                &["direction"],
             ),
         }
     }

@@ -568,6 +568,112 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_is_never_counted_as_replicas() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({})), pod(2, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let views = || pods.iter().map(|pod| view(pod, Some(&report))).collect::<Vec<_>>();
+        // Two by the autoscaler, three by a schedule: an autoscaler that found three within its tolerance would write three.
+        let floored = Wish { min: 1, max: 9, floor: 3, ..wish(2) };
+        let told = status(&facts(&floored, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas, told.ready_replicas), (3, 2, 3));
+        // What is written is kept within the limits.
+        let over = Wish { min: 1, max: 3, ..wish(900) };
+        let told = status(&facts(&over, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas), (3, 3));
+        let under = Wish { min: 3, max: 9, ..wish(0) };
+        let told = status(&facts(&under, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas), (3, 3));
+    }
+
+    #[test]
+    fn a_paused_scale_in_is_no_progress() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let views = || pods.iter().map(|pod| view(pod, Some(&report))).collect::<Vec<_>>();
+        let going = status(&facts(&wish(1), views()), None, at(0));
+        assert_eq!(says(&going, "Progressing").1, "ScaleIn");
+        let paused = Wish { scale_in_paused: true, ..wish(1) };
+        let kept = status(&facts(&paused, views()), None, at(0));
+        assert_eq!((says(&kept, "Progressing").0, kept.phase.as_deref()), ("False", Some("Ready")));
+    }
+
+    #[test]
+    fn a_halted_rollout_says_which_pod_is_not_well() {
+        let old = pod(0, true, json!({ "metadata": { "labels": { "sluice.dev/revision": "r0" } } }));
+        let new = pod(1, false, json!({}));
+        let report = Report { accepting: true, ..Report::default() };
+        let wish = wish(1);
+        let mut facts = facts(&wish, vec![view(&old, Some(&report)), view(&new, None)]);
+        facts.halted = true;
+        let status = status(&facts, None, at(0));
+        let (state, reason, message) = says(&status, "Progressing");
+        assert_eq!((state, reason), ("False", "ProgressDeadlineExceeded"));
+        assert!(message.contains("p-1"), "{message}");
+        assert_eq!(says(&status, "Degraded").1, "RolloutHalted");
+        assert_eq!(status.phase.as_deref(), Some("Degraded"));
+        facts.halted = false;
+        let after = super::status(&facts, Some(&status), at(1));
+        assert_eq!(says(&after, "Progressing").1, "Rollout");
+        let notes = |before, after: &PoolStatus| -> Vec<&'static str> {
+            super::super::news::news(before, after).iter().map(|note| note.reason).collect()
+        };
+        assert_eq!(notes(Some(&after), &status), ["RolloutHalted"]);
+        assert_eq!(notes(Some(&status), &after), ["RolloutResumed", "Recovered"]);
+    }
+
+    #[test]
+    fn a_pod_on_a_lost_machine_counts_no_more() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let wish = wish(2);
+        let mut views: Vec<_> = pods.iter().map(|pod| view(pod, Some(&report))).collect();
+        views[1].seen.lost = Some(Lost::Gone);
+        views[1].seen.machine = Some("m-7".into());
+        let status = status(&facts(&wish, views), None, at(0));
+        assert_eq!((status.replicas, status.ready_replicas), (1, 1));
+        assert!(says(&status, "Ready").2.contains("p-1: its machine m-7 is gone"), "{status:?}");
+    }
+
+    #[test]
+    fn what_drains_wait_for_is_told_in_short() {
+        let draining = |slot: u32, until: i64| {
+            pod(
+                slot,
+                true,
+                json!({ "metadata": { "annotations": {
+                "sluice.dev/draining-since": at(0).to_string(), "sluice.dev/drain-deadline": at(until).to_string()
+            } } }),
+            )
+        };
+        let pods = [draining(0, 60), draining(1, 60), draining(2, 60 + 48 * 3600), draining(3, 60)];
+        let reports = [
+            Report { viewers: 14, ..Report::default() },
+            Report { publishers: 1, ..Report::default() },
+            Report { publishers: 2, viewers: 1, ..Report::default() },
+            Report::default(),
+        ];
+        let told = |which: &[usize], policy| {
+            let wish = Wish { policy, ..wish(1) };
+            let views = which
+                .iter()
+                .filter_map(|at| Some(view(pods.get(*at)?, reports.get(*at))))
+                .collect::<Vec<_>>();
+            status(&facts(&wish, views), None, at(1)).waiting_for
+        };
+        let wait = DrainPolicy::Wait;
+        assert_eq!(told(&[3], wait), None);
+        assert_eq!(told(&[0], wait).as_deref(), Some("p-0: 14 viewers until 22:14:20Z"));
+        assert_eq!(told(&[0], DrainPolicy::WaitForPublishers), None);
+        assert_eq!(told(&[0, 1, 3], wait).as_deref(), Some("p-1: 1 publisher until 22:14:20Z and 1 more"));
+        assert_eq!(
+            told(&[2], wait).as_deref(),
+            Some("p-2: 2 publishers and 1 viewer until 2023-11-16T22:14:20Z")
+        );
+        let unheard = status(&facts(&wish(1), vec![view(&pods[0], None)]), None, at(1)).waiting_for;
+        assert_eq!(unheard.as_deref(), Some("p-0: a node that is not heard until 22:14:20Z"));
+    }
+
+    #[test]
     fn a_pool_without_its_cluster_says_so() {
         let mut facts = facts(&WISH, Vec::new());
         static WISH: std::sync::LazyLock<Wish> = std::sync::LazyLock::new(|| wish(1));
