@@ -228,11 +228,15 @@ def operator_knows_its_environment():
     return [f"the operator has no setting {name}" for name in names if f'"{name}"' not in settings]
 
 
+OF_OPERATOR = r'(counters|gauges|counter|gauge|histogram)\(\s*"([a-z_]+)"'
+
+
 def metrics_exist():
     """Dashboard and alerts ask for metrics that node and operator have."""
     exist = set()
     for source, pattern, prefix in (("node/api/src/metrics.rs", r'out\.(gauge|counter|histogram)\(\s*"([a-z_]+)"', "sluice_"),
-                                    ("operator/src/metrics.rs", r'(counters|gauges|counter|gauge|histogram)\(\s*"([a-z_]+)"', "sluice_operator_")):
+                                    ("operator/src/metrics.rs", OF_OPERATOR, "sluice_operator_"),
+                                    ("operator/src/metrics/pools.rs", OF_OPERATOR, "sluice_operator_")):
         for kind, name in re.findall(pattern, (ROOT / source).read_text()):
             exist |= {prefix + name} | ({f"{prefix}{name}_bucket"} if kind == "histogram" else set())
     asked = set()

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use sluice_crds::pool::Role;
 use sluice_identity::OperatorAuthority;
 use sluice_objects::{Cluster, Site};
+use sluice_plan::History;
 use tokio::sync::watch;
 
 use crate::apply::{Applier, ApplyError};
@@ -57,6 +58,10 @@ pub struct Context {
     pub prepared: Shelf<ClusterRef, Prepared>,
     /// When counts were written last, by uid.
     pub counted: Shelf<String, Instant>,
+    /// What spare slots asked for lately, by the uid of the pool.
+    pub floors: Shelf<String, History>,
+    /// How many pods were wanted when that was told last, by the uid of the pool.
+    pub targets: Shelf<String, i32>,
     /// How many pods are drained, by the uid of their pool.
     pub draining: Shelf<String, i64>,
     /// By what pools are reached, by uid.
@@ -91,6 +96,8 @@ impl Context {
         self.counted.retain(|uid| there.contains(uid));
         self.reached.retain(|uid| there.contains(uid));
         self.draining.retain(|uid| there.contains(uid));
+        self.floors.retain(|uid| there.contains(uid));
+        self.targets.retain(|uid| there.contains(uid));
         self.count_drains();
         self.failures.0.retain(|uid| there.contains(uid));
         let pods = self.stores.pods.all().iter().filter_map(|pod| pod.uid()).collect::<HashSet<String>>();

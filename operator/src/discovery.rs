@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceList};
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::Client;
 use kube::api::ApiResource;
 use tokio::sync::watch;
@@ -38,7 +39,12 @@ pub struct Served {
     pub prometheus_rule: Option<ApiResource>,
     /// `Certificate` of cert-manager.
     pub certificate: Option<ApiResource>,
+    /// A HorizontalPodAutoscaler has a `tolerance`: an older API server refuses the field, or drops it.
+    pub tolerance: bool,
 }
+
+/// The first minor version of Kubernetes 1 whose API server takes the tolerance of a HorizontalPodAutoscaler without being told to.
+const TOLERANCE: u32 = 35;
 
 impl Served {
     /// Those whose objects the operator makes.
@@ -51,6 +57,7 @@ impl Served {
             service_monitor,
             prometheus_rule,
             certificate,
+            tolerance: _,
         } = self;
         [http_route, tcp_route, udp_route, tls_route, service_monitor, prometheus_rule, certificate]
             .into_iter()
@@ -103,14 +110,21 @@ fn versions(groups: &APIGroupList) -> Vec<(String, String)> {
     found
 }
 
+/// Whether an API server of this version knows the tolerance. Some write `35+`.
+fn knows_tolerance(version: &Info) -> bool {
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok();
+    number(&version.major).zip(number(&version.minor)).is_some_and(|version| version >= (1, TOLERANCE))
+}
+
 /// Looks once.
 ///
 /// # Errors
-/// The list of groups, or a group that is in it, cannot be read.
+/// The version, the list of groups, or a group that is in it, cannot be read.
 pub async fn look(client: &Client) -> Result<Served, kube::Error> {
+    let version = client.apiserver_version().await?;
     // Only groups that custom resources serve are asked further, so an aggregated API that is down is in nobody's way.
     let groups = client.list_api_groups().await?;
-    let mut served = Served::default();
+    let mut served = Served { tolerance: knows_tolerance(&version), ..Served::default() };
     for (group, version) in versions(&groups) {
         let resources = client.list_api_group_resources(&format!("{group}/{version}")).await?;
         served.take(&group, &version, &resources);
@@ -164,6 +178,15 @@ mod tests {
         json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": kinds.iter().map(resource).collect::<Vec<_>>()})
     }
 
+    fn version(minor: &str) -> (&'static str, Value) {
+        let text = "";
+        (
+            "/version",
+            json!({"major": "1", "minor": minor, "gitVersion": text, "gitCommit": text, "gitTreeState": text,
+            "buildDate": text, "goVersion": text, "compiler": text, "platform": text}),
+        )
+    }
+
     /// Answers these paths, all others with 503, as an aggregated API that is down does.
     fn client(answers: Vec<(&'static str, Value)>) -> Client {
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -185,6 +208,7 @@ mod tests {
     #[tokio::test]
     async fn each_kind_in_its_best_version() {
         let client = client(vec![
+            version("34"),
             (
                 "/apis",
                 groups(&[
@@ -230,9 +254,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_cluster_without_any_of_it() {
-        let served = look(&client(vec![("/apis", groups(&[("apps", &["v1"])]))])).await.expect("an answer");
-        assert_eq!(served, Served::default());
+        for (minor, tolerance) in [("32", false), ("34", false), ("35", true), ("36+", true), ("", false)] {
+            let client = client(vec![version(minor), ("/apis", groups(&[("apps", &["v1"])]))]);
+            let served = look(&client).await.expect("an answer");
+            assert_eq!(served, Served { tolerance, ..Served::default() }, "{minor}");
+        }
         assert!(look(&client(vec![])).await.is_err());
+        assert!(look(&client(vec![version("35")])).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

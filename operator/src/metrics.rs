@@ -6,6 +6,10 @@ use prometheus::{
     TEXT_FORMAT, TextEncoder,
 };
 
+mod pools;
+
+pub use pools::{More, Pools};
+
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
 
@@ -42,6 +46,8 @@ pub struct Metrics {
     pub sessions_cut: IntCounter,
     /// Events that were not sent because too many waited.
     pub events_dropped: IntCounter,
+    /// What is counted of each pool.
+    pub pools: Pools,
 }
 
 impl Metrics {
@@ -104,6 +110,7 @@ impl Metrics {
                 "events_dropped_total",
                 "Kubernetes events that were not sent: too many waited",
             ),
+            pools: Pools::new(&registry),
             registry,
         }
     }

@@ -15,6 +15,7 @@ mod watch;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -63,6 +64,8 @@ pub struct Stores {
     pub claims: Cache<PersistentVolumeClaim>,
     /// Owned disruption budgets, without their status.
     pub budgets: Cache<PodDisruptionBudget>,
+    /// Owned autoscalers, with their status: what they see is told in that of their pool.
+    pub autoscalers: Cache<HorizontalPodAutoscaler>,
     /// Owned network policies.
     pub policies: Cache<NetworkPolicy>,
     /// Owned Ingresses.
@@ -88,6 +91,7 @@ impl Stores {
             secrets,
             claims,
             budgets,
+            autoscalers,
             policies,
             ingresses,
             accounts,
@@ -95,7 +99,13 @@ impl Stores {
             dynamic: _,
         } = self;
         tokio::join!(clusters.ready(), origins.ready(), edges.ready(), pods.ready(), services.ready());
-        tokio::join!(config_maps.ready(), secrets.ready(), claims.ready(), budgets.ready());
+        tokio::join!(
+            config_maps.ready(),
+            secrets.ready(),
+            claims.ready(),
+            budgets.ready(),
+            autoscalers.ready()
+        );
         tokio::join!(policies.ready(), ingresses.ready(), accounts.ready(), machines.ready());
     }
 
@@ -134,6 +144,7 @@ impl Watches {
             secrets,
             claims,
             budgets,
+            autoscalers,
             policies,
             ingresses,
             accounts,
@@ -146,6 +157,7 @@ impl Watches {
         start.own(secrets);
         start.own(claims);
         start.own(budgets);
+        start.own(autoscalers);
         start.own(policies);
         start.own(ingresses);
         start.own(accounts);

@@ -151,6 +151,8 @@ async fn work(
         overlay: Default::default(),
         prepared: Shelf::default(),
         counted: Shelf::default(),
+        floors: Shelf::default(),
+        targets: Shelf::default(),
         draining: Shelf::default(),
         reached: Shelf::default(),
         failures: Default::default(),

@@ -13,6 +13,7 @@
 //!
 //! One file for each kind of object, in `build`.
 
+mod autoscaling;
 mod build;
 mod check;
 mod cluster;
@@ -23,6 +24,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use autoscaling::Scaling;
 pub use build::apps::apps;
 pub use build::claim::claim;
 pub use build::config::{config_toml, drain_deadline_of, live_settings};

@@ -13,6 +13,7 @@ use sluice_crds::pool::{
     Drain, DrainPolicy, Gpu, GpuMode, Placement, PoolExposure, PoolSpec, Resources, Role, Rollout, Storage,
 };
 
+use crate::autoscaling::Scaling;
 use crate::build::{config, meta};
 use crate::check;
 use crate::check::raw::Template;
@@ -36,6 +37,7 @@ pub struct Pool {
     progress_deadline: Duration,
     template: Template,
     storage: Option<Storage>,
+    scaling: Option<Scaling>,
     restarted_at: Option<String>,
 }
 
@@ -84,6 +86,7 @@ impl Pool {
         let deadline = drain(&mut problems, &spec.drain);
         let progress_deadline = rollout(&mut problems, &spec.rollout);
         exposures(&mut problems, &spec.exposure, cluster.certificate().is_some());
+        let scaling = Scaling::read(&mut problems, spec, K::ROLE);
         let template = Template::read(&spec.pod_template, &mut problems);
         if let Some(Storage { size, storage_class_name, deletion_policy: _ }) = resource.storage() {
             problems.unless(
@@ -112,6 +115,7 @@ impl Pool {
             progress_deadline,
             template,
             storage: resource.storage().cloned(),
+            scaling,
             restarted_at: resource
                 .meta()
                 .annotations
@@ -143,6 +147,11 @@ impl Pool {
     /// How many pods are to take new sessions.
     pub fn replicas(&self) -> u32 {
         u32::try_from(self.spec.replicas).unwrap_or_default()
+    }
+
+    /// How it follows its load; `None` when the number of its pods is fixed.
+    pub fn scaling(&self) -> Option<&Scaling> {
+        self.scaling.as_ref()
     }
 
     /// The version of its nodes.

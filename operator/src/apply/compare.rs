@@ -173,7 +173,18 @@ fn is_zero(value: &Value) -> bool {
 
 /// Under these keys, texts are amounts.
 fn is_quantity_field(key: &str) -> bool {
-    matches!(key, "limits" | "requests" | "capacity" | "sizeLimit" | "storage" | "divisor" | "overhead")
+    matches!(
+        key,
+        "limits"
+            | "requests"
+            | "capacity"
+            | "sizeLimit"
+            | "storage"
+            | "divisor"
+            | "overhead"
+            | "target"
+            | "tolerance"
+    )
 }
 
 /// A Kubernetes quantity in thousandths of billionths, so that `0.5` and `500m` are the same number.

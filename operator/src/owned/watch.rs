@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -42,6 +43,7 @@ impl Slim for Service {}
 impl Slim for ConfigMap {}
 impl Slim for Secret {}
 impl Slim for PersistentVolumeClaim {}
+impl Slim for HorizontalPodAutoscaler {}
 impl Slim for NetworkPolicy {}
 impl Slim for Ingress {}
 impl Slim for ServiceAccount {}

@@ -1,5 +1,6 @@
 //! The controllers of OriginPool and EdgePool.
 
+pub mod autoscale;
 pub mod explain;
 pub mod exposed;
 pub mod news;
@@ -8,3 +9,4 @@ pub mod overlay;
 pub mod reconcile;
 pub mod status;
 pub mod steps;
+pub mod waiting;

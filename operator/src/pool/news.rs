@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sluice_crds::condition::kind;
 use sluice_crds::pool::PoolStatus;
 
+use super::status::{PROGRESS_DEADLINE_EXCEEDED, ROLLOUT_HALTED};
 use crate::events::Note;
 
 /// The news between two statuses of a pool.
@@ -23,11 +24,30 @@ pub fn of_conditions(before: &[Condition], after: &[Condition]) -> Vec<Note> {
             (kind::READY, "False") if turned && old.is_some() => {
                 notes.push(Note::warning("NotReady", now.message.clone()))
             }
+            // That is told of `Progressing`.
+            (kind::DEGRADED, "True") if now.reason == ROLLOUT_HALTED => {}
             (kind::DEGRADED, "True") if turned || another => {
                 notes.push(Note::warning("Degraded", format!("{}: {}", now.reason, now.message)));
             }
             (kind::DEGRADED, "False") if turned && old.is_some() => {
                 notes.push(Note::normal("Recovered", "nothing is wrong any more"))
+            }
+            (kind::PROGRESSING, _) if another && now.reason == PROGRESS_DEADLINE_EXCEEDED => {
+                notes.push(Note::warning("RolloutHalted", now.message.clone()));
+            }
+            (kind::PROGRESSING, _)
+                if old.is_some_and(|old| old.reason == PROGRESS_DEADLINE_EXCEEDED) && another =>
+            {
+                notes.push(Note::normal("RolloutResumed", "pods are replaced again"));
+            }
+            (kind::SCALING_LIMITED, "True") if another && now.reason == "AtMaximum" => {
+                notes.push(Note::warning("AtMaximum", now.message.clone()));
+            }
+            (kind::METRICS_AVAILABLE, "False") if turned || another => {
+                notes.push(Note::warning("MetricsUnknown", now.message.clone()));
+            }
+            (kind::METRICS_AVAILABLE, "True") if turned && old.is_some_and(|old| old.status == "False") => {
+                notes.push(Note::normal("MetricsKnown", now.message.clone()));
             }
             (kind::DATABASE_READY, "False") if turned => {
                 notes.push(Note::warning("DatabaseAway", now.message.clone()))

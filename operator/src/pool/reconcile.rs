@@ -12,6 +12,7 @@ use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_crds::{EdgePool, OriginPool, names};
 use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
+use super::autoscale::{self, Scaling, load};
 use super::explain::crashing_until;
 use super::observe::{is_unheard, observe};
 use super::status::{Facts, Problem, View, status, without_counts};
@@ -19,10 +20,11 @@ use super::{exposed, steps};
 use crate::apply::{ApplyError, Kind};
 use crate::context::{Context, Error, Prepared, Ready};
 use crate::machines::standing;
+use crate::metrics::More;
 use crate::nodes::{Seen as Heard, Target};
 use crate::owned::{ClusterRef, PoolRef};
 use crate::queue::Next;
-use sluice_plan::{Step, Wish, plan};
+use sluice_plan::{Floor, Seen, Step, Wish, plan};
 
 /// What a node said is believed for so long.
 const FRESH: Duration = Duration::from_secs(10);
@@ -63,6 +65,7 @@ async fn run<K: PoolKind + Kind>(
 ) -> Result<Next, Error> {
     let Some(resource) = resource else {
         context.nodes.retain(key, &HashSet::default());
+        context.metrics.pools.gone(key);
         context.forget_gone();
         return Ok(Next::Change);
     };
@@ -106,11 +109,18 @@ async fn run<K: PoolKind + Kind>(
     let mut sooner = |after: Duration| next = Some(next.map_or(after, |next| next.min(after)));
     views.iter().filter_map(|view| view.again).for_each(&mut sooner);
     let mut done = Outcome { problems, failed: None };
+    let seen: Vec<_> = views.iter().map(|view| view.seen.clone()).collect();
+    let mut floor = None;
+    if let Some(valid) = &mut valid {
+        valid.wish.unheard = unheard;
+        floor = floored(context, valid, &uid, &seen, resource.status(), now);
+        valid.wish.floor = floor.map_or(0, |floor| floor.pods);
+        floor.and_then(|floor| floor.again).into_iter().for_each(&mut sooner);
+    }
+    let mut halted = false;
     if let Some(valid) = &mut valid
         && !paused
     {
-        valid.wish.unheard = unheard;
-        let seen: Vec<_> = views.iter().map(|view| view.seen.clone()).collect();
         let mut plan = plan(&valid.wish, &seen, now);
         plan.steps.extend(steps::marks(&valid.pool, &views, &plan.steps));
         if let Some(hold) = &valid.ready.hold {
@@ -124,6 +134,7 @@ async fn run<K: PoolKind + Kind>(
             // Nothing is to be made: what names are taken is found out anew when something is.
             context.taken.remove(key);
         }
+        halted = plan.halted;
         // Build and apply.
         apply(context, key, &*resource, valid, &views, plan.steps, &mut done).await;
         plan.again.into_iter().for_each(&mut sooner);
@@ -146,6 +157,10 @@ async fn run<K: PoolKind + Kind>(
     let drained = views.iter().filter(|view| view.seen.drain.is_some() && !view.seen.terminating).count();
     context.draining.put(uid.clone(), i64::try_from(drained).unwrap_or(i64::MAX));
     context.count_drains();
+    let autoscaler = context.stores.autoscalers.get(&key.namespace, &key.name);
+    let scaling = valid.as_ref().and_then(|valid| valid.pool.scaling()).zip(floor).map(|(spec, floor)| {
+        Scaling { spec, autoscaler: autoscaler.as_deref(), floor, api: context.metrics_api.borrow().clone() }
+    });
     let facts = Facts {
         generation: resource.meta().generation,
         wish: valid.as_ref().map(|valid| &valid.wish),
@@ -154,6 +169,8 @@ async fn run<K: PoolKind + Kind>(
         pods: views,
         problems: done.problems,
         exposure,
+        scaling,
+        halted,
         paused,
         template: valid.as_ref().map(|valid| (valid.generation, valid.spec.clone())),
     };
@@ -161,7 +178,7 @@ async fn run<K: PoolKind + Kind>(
         // Right after the start of the operator: what was told before is truer than what is known so far.
         sooner(SOON);
     } else {
-        report(context, &*resource, &uid, &facts, now).await?.into_iter().for_each(&mut sooner);
+        report(context, key, &*resource, &uid, &facts, now).await?.into_iter().for_each(&mut sooner);
     }
     match done.failed {
         Some(error) => Err(error.into()),
@@ -241,12 +258,13 @@ fn validate<K: PoolKind>(
         Invalid::Problems(vec![Problem { reason: "InvalidSpec", message, stuck: true }])
     })?;
     let (generation, spec) = template(&pool, resource.status());
+    let scaling = pool.scaling();
     let wish = Wish {
         replicas: pool.replicas(),
-        min: 0,
-        max: 1000,
+        min: scaling.map_or(0, sluice_objects::Scaling::min),
+        max: scaling.map_or(1000, sluice_objects::Scaling::max),
         floor: 0,
-        scale_in_paused: false,
+        scale_in_paused: scaling.is_some_and(sluice_objects::Scaling::scale_in_paused),
         progress_deadline: pool.progress_deadline(),
         revision: sluice_objects::revision(&pool, generation),
         max_surge: u32::try_from(pool.rollout().max_surge).unwrap_or_default(),
@@ -260,6 +278,28 @@ fn validate<K: PoolKind>(
         unheard: false,
     };
     Ok(Valid { ready, pool, wish, generation, spec })
+}
+
+/// What spare slots and schedules ask for; `None` without autoscaling.
+fn floored(
+    context: &Context,
+    valid: &Valid,
+    uid: &str,
+    seen: &[Seen],
+    status: Option<&PoolStatus>,
+    now: Timestamp,
+) -> Option<Floor> {
+    let uid = uid.to_owned();
+    let Some(scaling) = valid.pool.scaling() else {
+        context.floors.remove(&uid);
+        return None;
+    };
+    let desired = status.map(|status| status.desired_replicas);
+    let load = load(valid.pool.role(), seen, desired, valid.wish.unheard);
+    let mut history = context.floors.get(&uid).unwrap_or_default();
+    let floor = scaling.floors().at(now, load, &mut history);
+    context.floors.put(uid, history);
+    Some(floor)
 }
 
 /// A pool of the other kind with the same name: their Services would be the same. The older one counts.
@@ -373,8 +413,9 @@ async fn apply<K: PoolKind + Kind>(
         Step::Create { slot } => Some(names::pod(&key.name, *slot)),
         _ => None,
     }));
-    let PoolObjects { new_sessions, headless, media, exposures, config, budget } =
-        sluice_objects::pool_objects(&valid.pool, &pods);
+    let tolerance = context.served.borrow().tolerance;
+    let PoolObjects { new_sessions, headless, media, exposures, config, budget, autoscaler } =
+        sluice_objects::pool_objects(&valid.pool, &pods, tolerance);
     let configured = done.take(applier.apply(manager, &config, &stores.config_maps).await).is_some();
     let protected = done.take(applier.apply(manager, &budget, &stores.budgets).await).is_some();
     let mut services = HashSet::new();
@@ -400,12 +441,17 @@ async fn apply<K: PoolKind + Kind>(
         services.insert(service.name_any());
         done.take(applier.apply(manager, &service, &stores.services).await);
     }
+    if let Some(autoscaler) = &autoscaler {
+        done.take(applier.apply(manager, autoscaler, &stores.autoscalers).await);
+    }
     let namespace = &key.namespace;
     done.take(applier.delete_orphans(&stores.services, namespace, &uid, &services, |_| true).await);
     let keep = HashSet::from([config.name_any()]);
     done.take(applier.delete_orphans(&stores.config_maps, namespace, &uid, &keep, |_| true).await);
     let keep = HashSet::from([budget.name_any()]);
     done.take(applier.delete_orphans(&stores.budgets, namespace, &uid, &keep, |_| true).await);
+    let keep = autoscaler.iter().map(ResourceExt::name_any).collect();
+    done.take(applier.delete_orphans(&stores.autoscalers, namespace, &uid, &keep, |_| true).await);
     // Volumes that go with their pods: those whose pod is neither there nor wanted.
     done.take(applier.delete_orphans(&stores.claims, namespace, &uid, &claims, |_| true).await);
 }
@@ -441,9 +487,21 @@ fn selector<K: PoolKind>(cluster: &str, pool: &str) -> String {
     )
 }
 
+/// What is counted beside the status.
+fn counted(facts: &Facts<'_>) -> More {
+    let drains = facts.pods.iter().filter(|view| !view.seen.terminating).filter_map(|view| view.seen.drain);
+    More {
+        oldest_drain: drains.map(|drain| drain.since.as_second()).min(),
+        halted: facts.halted,
+        streams_per_pod: facts.scaling.as_ref().and_then(|scaling| scaling.spec.streams_per_pod()),
+        viewers_per_pod: facts.scaling.as_ref().and_then(|scaling| scaling.spec.viewers_per_pod()),
+    }
+}
+
 /// Writes the status when it is another. Gives when to look again, when counts wait.
 async fn report<K: PoolKind + Kind>(
     context: &Context,
+    key: &PoolRef,
     resource: &K,
     uid: &str,
     facts: &Facts<'_>,
@@ -451,6 +509,16 @@ async fn report<K: PoolKind + Kind>(
 ) -> Result<Option<Duration>, Error> {
     let before = resource.status();
     let after = status(facts, before, now);
+    if let Some(wish) = facts.wish {
+        let told = context.targets.get(&uid.to_owned()).or_else(|| Some(before?.desired_replicas));
+        let note = told.and_then(|told| autoscale::decision(told, &after, wish, facts.scaling.as_ref()));
+        context.targets.put(uid.to_owned(), after.desired_replicas);
+        if let (Some(note), Some(told)) = (note, told) {
+            context.metrics.pools.decided(key, after.desired_replicas > told);
+            context.events.about(resource, note);
+        }
+    }
+    context.metrics.pools.tell(key, &after, counted(facts));
     if before == Some(&after) {
         return Ok(None);
     }

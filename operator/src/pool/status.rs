@@ -7,7 +7,9 @@ use sluice_control::Report;
 use sluice_crds::condition::{self, Decided, kind};
 use sluice_crds::pool::{PodStatus, PoolStatus};
 
+use super::autoscale::{Scaling, asked};
 use super::explain::{Trouble, trouble};
+use super::waiting;
 use sluice_plan::{Lost, Seen, Wish};
 
 /// Pods that a status lists.
@@ -56,11 +58,21 @@ pub struct Facts<'a> {
     pub problems: Vec<Problem>,
     /// What the exposure waits for; `None` when none is asked for.
     pub exposure: Option<Result<String, String>>,
+    /// How it follows its load; `None` when the number of its pods is fixed.
+    pub scaling: Option<Scaling<'a>>,
+    /// The rollout is halted, because new pods are not well.
+    pub halted: bool,
     /// The cluster is paused.
     pub paused: bool,
     /// The pod template's generation, and what of the spec it was decided for.
     pub template: Option<(i64, String)>,
 }
+
+/// The reason of `Progressing` when a rollout is halted.
+pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// The reason of `Degraded` when a rollout is halted.
+pub const ROLLOUT_HALTED: &str = "RolloutHalted";
 
 /// The status, following the one before.
 pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) -> PoolStatus {
@@ -90,6 +102,8 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     let mut waits: Vec<(u8, String)> = Vec::new();
     let mut troubles: Vec<(String, Trouble)> = Vec::new();
     let mut drains: Vec<String> = Vec::new();
+    // Pods of the newest revision that do not accept, in words.
+    let mut unwell: Vec<String> = Vec::new();
     let mut active = 0;
     let mut outdated = 0;
     for view in &facts.pods {
@@ -116,6 +130,14 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             troubles.extend(trouble(view.pod).map(|trouble| (seen.name.clone(), trouble)));
             continue;
         }
+        if let (Some(lost), Some(machine)) = (seen.lost, &seen.machine) {
+            let how = match lost {
+                Lost::Gone => "is gone",
+                Lost::Silent => "is not heard",
+            };
+            waits.push((0, format!("{}: its machine {machine} {how}", seen.name)));
+            continue;
+        }
         active += 1;
         let current = facts.wish.is_none_or(|wish| wish.revision == seen.revision);
         if current {
@@ -126,7 +148,9 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         if seen.ready && seen.accepting {
             status.ready_replicas += 1;
         } else if let Some(trouble) = trouble(view.pod) {
-            waits.push((u8::from(!trouble.stuck), format!("{}: {}", seen.name, trouble.message)));
+            let wait = format!("{}: {}", seen.name, trouble.message);
+            unwell.extend(current.then(|| wait.clone()));
+            waits.push((u8::from(!trouble.stuck), wait));
             if trouble.stuck {
                 troubles.push((seen.name.clone(), trouble));
             }
@@ -139,11 +163,17 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
                 Some(_) => "the node does not accept sessions yet".into(),
                 None => "its node has not answered the operator yet".into(),
             });
-            waits.push((2, format!("{}: {why}", seen.name)));
+            let wait = format!("{}: {why}", seen.name);
+            unwell.extend(current.then(|| wait.clone()));
+            waits.push((2, wait));
         }
     }
     status.desired_replicas = target;
-    status.replicas = active.min(target);
+    // Within its tolerance an autoscaler writes this number to the spec: what comes on top of that (a floor, a surge) would stay.
+    let asked = facts.wish.map_or(0, |wish| i32::try_from(asked(wish)).unwrap_or(i32::MAX));
+    status.replicas = active.min(target).min(asked);
+    status.metrics = facts.scaling.as_ref().and_then(Scaling::metrics);
+    status.waiting_for = facts.wish.and_then(|wish| waiting::waiting_for(&facts.pods, wish.policy, now));
     waits.sort();
     status.pods = listed(&facts.pods);
 
@@ -177,19 +207,22 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             if facts.wish.is_none() { why } else { format!("{missing} of {target} pods are missing; {why}") }
         },
     });
-    let progressing = !facts.paused && facts.wish.is_some() && (!enough || outdated > 0 || active > target);
+    let surplus = active > target && !facts.wish.is_some_and(|wish| wish.scale_in_paused);
+    let progressing = !facts.paused && facts.wish.is_some() && (!enough || outdated > 0 || surplus);
     let rollout_paused = facts.wish.is_some_and(|wish| wish.rollout_paused) && outdated > 0;
     set(Decided {
         kind: kind::PROGRESSING,
-        status: Some(progressing && !(rollout_paused && enough)),
+        status: Some(progressing && !(rollout_paused && enough) && !facts.halted),
         reason: match (progressing, outdated) {
+            _ if facts.halted => PROGRESS_DEADLINE_EXCEEDED,
             (true, 1..) if rollout_paused => "RolloutPaused",
             (true, 1..) => "Rollout",
-            (true, _) if active > target => "ScaleIn",
+            (true, _) if surplus => "ScaleIn",
             (true, _) => "Starting",
             (false, _) => "Done",
         },
         message: match (progressing, outdated) {
+            _ if facts.halted => halted(&unwell),
             (true, 1..) => format!("{outdated} of {active} pods are of an older revision"),
             (true, _) => waiting.clone().unwrap_or_else(|| "pods are being made or drained".into()),
             (false, _) => "the pods are as the spec says".into(),
@@ -198,6 +231,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     let stuck = facts.problems.iter().find(|problem| problem.stuck);
     let degraded = match (stuck, troubles.first()) {
         (Some(problem), _) => Some((problem.reason, problem.message.clone())),
+        (None, _) if facts.halted => Some((ROLLOUT_HALTED, halted(&unwell))),
         (None, Some((pod, trouble))) => Some((trouble.reason, format!("{pod}: {}", trouble.message))),
         (None, None) => None,
     };
@@ -224,6 +258,14 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         Some(Err(message)) => (false, "Waiting", message.clone()),
     };
     set(Decided { kind: kind::EXPOSURE_READY, status: Some(exposed), reason, message });
+    if let (Some(scaling), Some(wish)) = (&facts.scaling, facts.wish) {
+        set(scaling.limited(wish));
+        set(scaling.metrics_available());
+    }
+    if facts.wish.is_some() && facts.scaling.is_none() {
+        let of_scaling = [kind::SCALING_LIMITED, kind::METRICS_AVAILABLE];
+        status.conditions.retain(|condition| !of_scaling.contains(&condition.type_.as_str()));
+    }
 
     let phase = if facts.paused {
         "Paused"
@@ -259,6 +301,12 @@ pub(crate) fn decided_degraded(wrong: Option<&(&'static str, String)>) -> Decide
         reason: wrong.map_or("AsExpected", |(reason, _)| reason),
         message: wrong.map_or_else(|| "nothing is wrong".into(), |(_, message)| message.clone()),
     }
+}
+
+/// Why a rollout is halted, and what ends that.
+fn halted(unwell: &[String]) -> String {
+    let why = unwell.first().map_or("new pods do not accept sessions", String::as_str);
+    format!("no further pod is replaced until the new ones are well or the spec changes; {why}")
 }
 
 /// What a draining pod waits for, and until when.
@@ -355,10 +403,17 @@ fn pod(view: &View<'_>) -> PodStatus {
 
 /// The status without what only counts sessions: a difference in the rest is told at once, counts at most every few seconds.
 pub fn without_counts(status: &PoolStatus) -> PoolStatus {
-    let mut shape = PoolStatus { streams: 0, publishers: 0, viewers: 0, ..status.clone() };
+    let mut shape = PoolStatus {
+        streams: 0,
+        publishers: 0,
+        viewers: 0,
+        metrics: None,
+        waiting_for: None,
+        ..status.clone()
+    };
     let draining = shape.draining > 0;
     for condition in &mut shape.conditions {
-        if condition.type_ == kind::DRAINING {
+        if [kind::DRAINING, kind::SCALING_LIMITED, kind::METRICS_AVAILABLE].contains(&&*condition.type_) {
             condition.message.clear();
         }
     }
@@ -454,6 +509,8 @@ mod tests {
             pods,
             problems: Vec::new(),
             exposure: None,
+            scaling: None,
+            halted: false,
             paused: false,
             template: None,
         }
@@ -583,6 +640,112 @@ mod tests {
         let status =
             status(&facts(&wish, pods.iter().map(|pod| view(pod, Some(&report))).collect()), None, at(0));
         assert_eq!((status.replicas, status.ready_replicas), (1, 2));
+    }
+
+    #[test]
+    fn a_floor_is_never_counted_as_replicas() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({})), pod(2, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let views = || pods.iter().map(|pod| view(pod, Some(&report))).collect::<Vec<_>>();
+        // Two by the autoscaler, three by a schedule: an autoscaler that found three within its tolerance would write three.
+        let floored = Wish { min: 1, max: 9, floor: 3, ..wish(2) };
+        let told = status(&facts(&floored, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas, told.ready_replicas), (3, 2, 3));
+        // What is written is kept within the limits.
+        let over = Wish { min: 1, max: 3, ..wish(900) };
+        let told = status(&facts(&over, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas), (3, 3));
+        let under = Wish { min: 3, max: 9, ..wish(0) };
+        let told = status(&facts(&under, views()), None, at(0));
+        assert_eq!((told.desired_replicas, told.replicas), (3, 3));
+    }
+
+    #[test]
+    fn a_paused_scale_in_is_no_progress() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let views = || pods.iter().map(|pod| view(pod, Some(&report))).collect::<Vec<_>>();
+        let going = status(&facts(&wish(1), views()), None, at(0));
+        assert_eq!(says(&going, "Progressing").1, "ScaleIn");
+        let paused = Wish { scale_in_paused: true, ..wish(1) };
+        let kept = status(&facts(&paused, views()), None, at(0));
+        assert_eq!((says(&kept, "Progressing").0, kept.phase.as_deref()), ("False", Some("Ready")));
+    }
+
+    #[test]
+    fn a_halted_rollout_says_which_pod_is_not_well() {
+        let old = pod(0, true, json!({ "metadata": { "labels": { "sluice.dev/revision": "r0" } } }));
+        let new = pod(1, false, json!({}));
+        let report = Report { accepting: true, ..Report::default() };
+        let wish = wish(1);
+        let mut facts = facts(&wish, vec![view(&old, Some(&report)), view(&new, None)]);
+        facts.halted = true;
+        let status = status(&facts, None, at(0));
+        let (state, reason, message) = says(&status, "Progressing");
+        assert_eq!((state, reason), ("False", "ProgressDeadlineExceeded"));
+        assert!(message.contains("p-1"), "{message}");
+        assert_eq!(says(&status, "Degraded").1, "RolloutHalted");
+        assert_eq!(status.phase.as_deref(), Some("Degraded"));
+        facts.halted = false;
+        let after = super::status(&facts, Some(&status), at(1));
+        assert_eq!(says(&after, "Progressing").1, "Rollout");
+        let notes = |before, after: &PoolStatus| -> Vec<&'static str> {
+            super::super::news::news(before, after).iter().map(|note| note.reason).collect()
+        };
+        assert_eq!(notes(Some(&after), &status), ["RolloutHalted"]);
+        assert_eq!(notes(Some(&status), &after), ["RolloutResumed", "Recovered"]);
+    }
+
+    #[test]
+    fn a_pod_on_a_lost_machine_counts_no_more() {
+        let pods = [pod(0, true, json!({})), pod(1, true, json!({}))];
+        let report = Report { accepting: true, ..Report::default() };
+        let wish = wish(2);
+        let mut views: Vec<_> = pods.iter().map(|pod| view(pod, Some(&report))).collect();
+        views[1].seen.lost = Some(Lost::Gone);
+        views[1].seen.machine = Some("m-7".into());
+        let status = status(&facts(&wish, views), None, at(0));
+        assert_eq!((status.replicas, status.ready_replicas), (1, 1));
+        assert!(says(&status, "Ready").2.contains("p-1: its machine m-7 is gone"), "{status:?}");
+    }
+
+    #[test]
+    fn what_drains_wait_for_is_told_in_short() {
+        let draining = |slot: u32, until: i64| {
+            pod(
+                slot,
+                true,
+                json!({ "metadata": { "annotations": {
+                "sluice.dev/draining-since": at(0).to_string(), "sluice.dev/drain-deadline": at(until).to_string()
+            } } }),
+            )
+        };
+        let pods = [draining(0, 60), draining(1, 60), draining(2, 60 + 48 * 3600), draining(3, 60)];
+        let reports = [
+            Report { viewers: 14, ..Report::default() },
+            Report { publishers: 1, ..Report::default() },
+            Report { publishers: 2, viewers: 1, ..Report::default() },
+            Report::default(),
+        ];
+        let told = |which: &[usize], policy| {
+            let wish = Wish { policy, ..wish(1) };
+            let views = which
+                .iter()
+                .filter_map(|at| Some(view(pods.get(*at)?, reports.get(*at))))
+                .collect::<Vec<_>>();
+            status(&facts(&wish, views), None, at(1)).waiting_for
+        };
+        let wait = DrainPolicy::Wait;
+        assert_eq!(told(&[3], wait), None);
+        assert_eq!(told(&[0], wait).as_deref(), Some("p-0: 14 viewers until 22:14:20Z"));
+        assert_eq!(told(&[0], DrainPolicy::WaitForPublishers), None);
+        assert_eq!(told(&[0, 1, 3], wait).as_deref(), Some("p-1: 1 publisher until 22:14:20Z and 1 more"));
+        assert_eq!(
+            told(&[2], wait).as_deref(),
+            Some("p-2: 2 publishers and 1 viewer until 2023-11-16T22:14:20Z")
+        );
+        let unheard = status(&facts(&wish(1), vec![view(&pods[0], None)]), None, at(1)).waiting_for;
+        assert_eq!(unheard.as_deref(), Some("p-0: a node that is not heard until 22:14:20Z"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One file for each kind of object.
 
 pub(crate) mod apps;
+pub(crate) mod autoscaler;
 mod budget;
 mod certificate;
 pub(crate) mod claim;
@@ -22,6 +23,7 @@ pub(crate) mod volumes;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -46,6 +48,8 @@ pub struct PoolObjects {
     pub config: ConfigMap,
     /// `<pool>`: no eviction of a pod that accepts or holds sessions.
     pub budget: PodDisruptionBudget,
+    /// `<pool>`: writes its `spec.replicas` by the load; none without autoscaling.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
 }
 
 /// What a cluster owns beside its Secrets. Take it apart without `..`, so that a new kind cannot be forgotten.
@@ -77,8 +81,9 @@ pub struct ClusterObjects {
     pub missing: Vec<String>,
 }
 
-/// What a pool owns beside its pods and volumes. `pods` are the names of those that are there or are made now.
-pub fn pool_objects(pool: &Pool, pods: &[String]) -> PoolObjects {
+/// What a pool owns beside its pods and volumes. `pods` are the names of those that are there or are made now; `tolerance`: the API
+/// server knows the tolerance of a HorizontalPodAutoscaler.
+pub fn pool_objects(pool: &Pool, pods: &[String], tolerance: bool) -> PoolObjects {
     PoolObjects {
         new_sessions: service::new_sessions(pool),
         headless: service::headless(pool),
@@ -90,6 +95,7 @@ pub fn pool_objects(pool: &Pool, pods: &[String]) -> PoolObjects {
             ..ConfigMap::default()
         },
         budget: budget::budget(pool),
+        autoscaler: autoscaler::autoscaler(pool, tolerance),
     }
 }
 

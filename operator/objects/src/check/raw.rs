@@ -1,4 +1,4 @@
-//! Parts of a pod that a spec has as they are (volumes, containers), read into Kubernetes' own types.
+//! Parts of objects that a spec has as they are (volumes, containers, metrics), read into Kubernetes' own types.
 
 use std::collections::BTreeSet;
 
@@ -176,7 +176,12 @@ fn check_containers(problems: &mut Problems, volumes: &[Volume], init: &[Contain
 }
 
 /// Reads each into its type. A field that the type does not have is said, not dropped: it would be a typing error that nobody sees.
-fn read<T: DeserializeOwned + Serialize>(problems: &mut Problems, field: &str, raw: &[Value]) -> Vec<T> {
+/// A list of Kubernetes' own objects; what it does not know is a problem, by field.
+pub(crate) fn read<T: DeserializeOwned + Serialize>(
+    problems: &mut Problems,
+    field: &str,
+    raw: &[Value],
+) -> Vec<T> {
     let mut all = Vec::with_capacity(raw.len());
     for (index, value) in raw.iter().enumerate() {
         let field = format!("{field}[{index}]");

@@ -94,13 +94,14 @@ impl Document {
     }
 
     fn pool(&mut self, objects: PoolObjects) {
-        let PoolObjects { new_sessions, headless, media, exposures, config, budget } = objects;
+        let PoolObjects { new_sessions, headless, media, exposures, config, budget, autoscaler } = objects;
         self.add(&new_sessions);
         self.add(&headless);
         self.add(&media);
         self.all(&exposures);
         self.add(&config);
         self.add(&budget);
+        self.all(autoscaler.as_slice());
     }
 
     fn check(self, name: &str) {
@@ -128,7 +129,7 @@ fn laptop() {
     document.cluster(cluster_objects(&sample.cluster, &site(), &nothing_extra, true));
     document.add(&apps(&sample.cluster, &["old".into()]));
     let origin = named(&sample, "demo-origin");
-    document.pool(pool_objects(origin, &["demo-origin-0".into()]));
+    document.pool(pool_objects(origin, &["demo-origin-0".into()], true));
     document.add(&pod(origin, 0, TEMPLATE));
     document.add(&live_settings(origin, TEMPLATE, None));
     document.check("laptop");
@@ -147,11 +148,15 @@ fn production() {
     assert!(missing.is_empty());
     document.add(&apps(&sample.cluster, &[]));
     let origin = named(&sample, "live-origin");
-    let PoolObjects { exposures, config, .. } = pool_objects(origin, &[]);
+    let PoolObjects { exposures, config, .. } = pool_objects(origin, &[], true);
     document.all(&exposures);
     document.add(&config);
     document.add(&claim(origin, 1).expect("it has storage"));
     document.add(&pod(origin, 1, TEMPLATE));
+    for name in ["live-origin", "live-edge"] {
+        let PoolObjects { autoscaler, .. } = pool_objects(named(&sample, name), &[], true);
+        document.add(&autoscaler.expect("wanted"));
+    }
     document.check("production");
 }
 

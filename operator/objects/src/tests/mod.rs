@@ -1,5 +1,6 @@
 //! Tests of the whole: samples, rules over random specs, wrong specs, who reaches what.
 
+mod autoscaling;
 mod facts;
 mod generations;
 mod golden;

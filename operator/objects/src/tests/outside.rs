@@ -112,7 +112,7 @@ fn an_ingress_is_plain() {
 
 /// The Service of a pool's RTMP, as the API server has it.
 fn service(pool: &crate::Pool, status: Value) -> Service {
-    let service = pool_objects(pool, &[]).exposures.remove(0);
+    let service = pool_objects(pool, &[], true).exposures.remove(0);
     let mut value = serde_json::to_value(&service).expect("JSON");
     value["status"] = status;
     if value["spec"]["type"] == "NodePort" {
@@ -289,7 +289,7 @@ fn metrics_are_read_with_the_token_of_the_cluster() {
     assert_eq!(endpoint["interval"], "10s");
     // It finds the headless Service of a pool, and no other.
     let wanted = monitor.data["spec"]["selector"]["matchLabels"].as_object().expect("labels").clone();
-    let objects = pool_objects(&origins(json!({})), &[]);
+    let objects = pool_objects(&origins(json!({})), &[], true);
     let finds = |service: &Service| {
         let labels = service.metadata.labels.clone().unwrap_or_default();
         wanted.iter().all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str())

@@ -89,6 +89,26 @@ fn gpu() -> impl Strategy<Value = Value> {
     ])
 }
 
+fn autoscaling() -> impl Strategy<Value = Value> {
+    let behavior = prop::sample::select(vec![
+        json!(null),
+        json!({ "scaleUp": { "stabilizationWindowSeconds": 30 } }),
+        json!({ "scaleDown": { "selectPolicy": "Min", "policies": [{ "type": "Pods", "value": 2, "periodSeconds": 15 }] } }),
+    ]);
+    let schedules = prop::sample::select(vec![
+        json!([]),
+        json!([{ "start": "0 18 * * 5", "end": "0 23 * * FRI", "timeZone": "Europe/Berlin", "min": 6 }]),
+    ]);
+    let cpu = prop::option::of(1..200);
+    (1..9u32, 0..9u32, prop::option::of(1..99u32), cpu, prop::option::of(1..99u32), behavior, schedules, any::<bool>()).prop_map(
+        |(min, more, viewers, cpu, spare, behavior, schedules, paused)| {
+            json!({ "min": min, "max": min + more, "streamsPerPod": 7, "viewersPerPod": viewers, "cpuPercent": cpu,
+                    "minSpareSlots": spare, "behavior": behavior, "schedules": schedules,
+                    "scaleIn": if paused { "Paused" } else { "Enabled" } })
+        },
+    )
+}
+
 fn template() -> impl Strategy<Value = Value> {
     let volume = prop::sample::select(vec![
         json!({ "emptyDir": {} }),
@@ -125,9 +145,9 @@ fn pool_part() -> impl Strategy<Value = Value> {
         (gpu(), template(), sizes, prop::option::of(1u32..2000)),
         (exposure(SHARED), exposure(SHARED), exposure(SHARED)),
         (any::<bool>(), prop::sample::select(vec!["10s", "30m", "48h"]), prop::option::of("[a-z]{1,9}")),
-        prop::collection::btree_map("[a-z_]{3,10}", ".{0,20}", 0..3),
+        (prop::collection::btree_map("[a-z_]{3,10}", ".{0,20}", 0..3), prop::option::of(autoscaling())),
     )
-        .prop_map(|((gpu, template, sizes, viewers), (rtmp, srt, webrtc), (spread, deadline, group), config)| {
+        .prop_map(|((gpu, template, sizes, viewers), (rtmp, srt, webrtc), (spread, deadline, group), (config, autoscaling))| {
             let mut spec = json!({
                 "gpu": gpu, "podTemplate": template, "config": config,
                 "exposure": { "rtmp": rtmp, "srt": srt, "webrtc": webrtc },
@@ -135,6 +155,9 @@ fn pool_part() -> impl Strategy<Value = Value> {
             });
             if let Some((limit, request)) = sizes {
                 merge(&mut spec, json!({ "resources": { "limits": { "cpu": limit }, "requests": { "memory": request } } }));
+            }
+            if let Some(autoscaling) = autoscaling {
+                merge(&mut spec, json!({ "autoscaling": autoscaling }));
             }
             if let Some(viewers) = viewers {
                 merge(&mut spec, json!({ "capacity": { "viewers": viewers } }));
@@ -203,10 +226,11 @@ proptest! {
                 let back: k8s_openapi::api::core::v1::Pod = serde_json::from_str(&text).expect("a pod");
                 prop_assert_eq!(back, pod(&pool, 3, TEMPLATE));
             }
-            // Names that meet: two volumes or containers of one name, a name that ends like a Service, two host ports.
+            // CPU without a request, spare slots without a capacity. Names that meet: two volumes or containers of one name, a name that ends like a Service, two host ports.
             Err(wrong) => {
                 for one in wrong {
-                    let expected = ["metadata.name", "spec.podTemplate.", "spec.exposure.", "spec.config["];
+                    let expected = ["metadata.name", "spec.podTemplate.", "spec.exposure.", "spec.config[",
+                        "spec.autoscaling.cpuPercent", "spec.autoscaling.minSpareSlots"];
                     prop_assert!(expected.iter().any(|field| one.field.starts_with(field)), "{}", one);
                 }
             }

@@ -69,15 +69,16 @@ fn sound(meta: &ObjectMeta, namespace: &str) {
 pub(super) fn check_pool(pool: &Pool, kind: &str, slots: &[u32]) {
     let pods: Vec<Pod> = slots.iter().map(|slot| pod(pool, *slot, TEMPLATE)).collect();
     let names: Vec<String> = pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
-    let objects = pool_objects(pool, &names);
-    assert_eq!(objects, pool_objects(pool, &names), "the same input, the same output");
-    let PoolObjects { new_sessions, headless, media, exposures, config, budget } = objects;
+    let objects = pool_objects(pool, &names, true);
+    assert_eq!(objects, pool_objects(pool, &names, true), "the same input, the same output");
+    let PoolObjects { new_sessions, headless, media, exposures, config, budget, autoscaler } = objects;
     let (namespace, name) = (pool.namespace(), pool.name());
     for meta in [&new_sessions, &headless, &media]
         .into_iter()
         .chain(&exposures)
         .map(|service| &service.metadata)
         .chain([&config.metadata, &budget.metadata])
+        .chain(autoscaler.iter().map(|one| &one.metadata))
         .chain(pods.iter().map(|pod| &pod.metadata))
     {
         owned(meta, namespace, kind, name);
@@ -231,7 +232,8 @@ fn services_of_a_cluster_lead_to_the_right_role() {
 #[test]
 fn new_sessions_have_http_everywhere_and_rtmp_at_origins() {
     let ports = |pool: &Pool| {
-        let ports = pool_objects(pool, &[]).new_sessions.spec.and_then(|spec| spec.ports).expect("ports");
+        let ports =
+            pool_objects(pool, &[], true).new_sessions.spec.and_then(|spec| spec.ports).expect("ports");
         ports.iter().map(|port| port.port).collect::<Vec<_>>()
     };
     assert_eq!(ports(&origins(json!({}))), [5080, 1935]);
@@ -247,7 +249,7 @@ fn pods_of_two_pools_are_told_apart() {
     let (origin, edge) = (origins(json!({})), edges(json!({})));
     assert_ne!(origin.selector(), edge.selector());
     let pod = pod(&origin, 0, TEMPLATE);
-    let PoolObjects { new_sessions, headless, media, .. } = pool_objects(&edge, &[]);
+    let PoolObjects { new_sessions, headless, media, .. } = pool_objects(&edge, &[], true);
     for service in [new_sessions, headless, media] {
         assert!(!within(&selector(&service), &accepting(&pod)));
     }
@@ -263,7 +265,7 @@ fn exposures_are_what_the_spec_says() {
     } }));
     // Another pool's pod, a pod twice, and slots out of order.
     let pods = ["demo-origin-1", "demo-origin-0", "demo-origin-0", "demo-edge-0"].map(String::from);
-    let services = pool_objects(&pool, &pods).exposures;
+    let services = pool_objects(&pool, &pods, true).exposures;
     let names: Vec<&str> = services.iter().filter_map(|service| service.metadata.name.as_deref()).collect();
     assert_eq!(
         names,

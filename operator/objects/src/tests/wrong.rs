@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluice_crds::{EdgePool, MediaCluster};
 
-use super::{cluster, cluster_with, origins_of, origins_with, pinned, pool_spec, resource};
+use super::{cluster, cluster_with, merge, origins_of, origins_with, pinned, pool_spec, resource};
 use crate::{Cluster, Invalid, Pinned, Pool};
 
 fn fields(wrong: &[Invalid]) -> Vec<&str> {
@@ -22,6 +22,18 @@ fn says(result: Result<impl Sized, Vec<Invalid>>, field: &str, spec: &Value) {
 fn of_a_pool() {
     let template = |part: &str, value: Value| json!({ "podTemplate": { part: value } });
     let exposed = |value: Value| json!({ "exposure": { "rtmp": value } });
+    let scaled = |more: Value| {
+        let mut spec = json!({ "autoscaling": { "min": 1, "max": 4, "streamsPerPod": 5 } });
+        merge(&mut spec, json!({ "autoscaling": more }));
+        spec
+    };
+    let metrics = |metric: Value| scaled(json!({ "metrics": [metric] }));
+    let behavior = |rules: Value| scaled(json!({ "behavior": { "scaleDown": rules } }));
+    let schedule = |more: Value| {
+        let mut schedule = json!({ "start": "0 18 * * 5", "end": "0 23 * * 5", "min": 3 });
+        merge(&mut schedule, more);
+        scaled(json!({ "schedules": [schedule] }))
+    };
     let table: Vec<(Value, &str)> = vec![
         (json!({ "clusterRef": { "name": "other" } }), "spec.clusterRef.name"),
         (json!({ "replicas": -1 }), "spec.replicas"),
@@ -131,6 +143,51 @@ fn of_a_pool() {
             json!({ "exposure": { "srt": { "mode": "HostPort", "hostPort": 5004 }, "webrtc": { "mode": "HostPort" } } }),
             "spec.exposure.webrtc.hostPort",
         ),
+        (scaled(json!({ "min": 0 })), "spec.autoscaling.min"),
+        (scaled(json!({ "min": 5 })), "spec.autoscaling.min"),
+        (scaled(json!({ "max": 1001 })), "spec.autoscaling.max"),
+        (scaled(json!({ "streamsPerPod": null })), "spec.autoscaling"),
+        (scaled(json!({ "streamsPerPod": 0 })), "spec.autoscaling.streamsPerPod"),
+        (scaled(json!({ "viewersPerPod": 1_000_001 })), "spec.autoscaling.viewersPerPod"),
+        (scaled(json!({ "cpuPercent": 60 })), "spec.autoscaling.cpuPercent"),
+        (
+            json!({ "autoscaling": { "min": 1, "max": 4, "cpuPercent": 0 }, "resources": { "limits": { "cpu": 1 } } }),
+            "spec.autoscaling.cpuPercent",
+        ),
+        (scaled(json!({ "minSpareSlots": 5 })), "spec.autoscaling.minSpareSlots"),
+        (
+            json!({ "autoscaling": { "min": 1, "max": 4, "streamsPerPod": 5, "minSpareSlots": 5 }, "capacity": { "viewers": 5 } }),
+            "spec.autoscaling.minSpareSlots",
+        ),
+        (metrics(json!({ "type": "Objects" })), "spec.autoscaling.metrics[0].type"),
+        (metrics(json!({ "type": "Pods" })), "spec.autoscaling.metrics[0].pods"),
+        (
+            metrics(json!({ "type": "ContainerResource", "resource": { "name": "cpu" } })),
+            "spec.autoscaling.metrics[0].containerResource",
+        ),
+        (metrics(json!({ "type": "Pods", "pod": {} })), "spec.autoscaling.metrics[0]"),
+        (
+            behavior(json!({ "stabilizationWindowSeconds": 3601 })),
+            "spec.autoscaling.behavior.scaleDown.stabilizationWindowSeconds",
+        ),
+        (behavior(json!({ "selectPolicy": "Least" })), "spec.autoscaling.behavior.scaleDown.selectPolicy"),
+        (behavior(json!({ "tolerance": "-0.1" })), "spec.autoscaling.behavior.scaleDown.tolerance"),
+        (
+            behavior(json!({ "policies": [{ "type": "Pod", "value": 1, "periodSeconds": 1 }] })),
+            "spec.autoscaling.behavior.scaleDown.policies[0].type",
+        ),
+        (
+            behavior(json!({ "policies": [{ "type": "Pods", "value": 0, "periodSeconds": 1 }] })),
+            "spec.autoscaling.behavior.scaleDown.policies[0].value",
+        ),
+        (
+            behavior(json!({ "policies": [{ "type": "Pods", "value": 1, "periodSeconds": 1801 }] })),
+            "spec.autoscaling.behavior.scaleDown.policies[0].periodSeconds",
+        ),
+        (schedule(json!({ "start": "0 25 * * *" })), "spec.autoscaling.schedules[0].start"),
+        (schedule(json!({ "end": "at noon" })), "spec.autoscaling.schedules[0].end"),
+        (schedule(json!({ "timeZone": "Mars/Olympus" })), "spec.autoscaling.schedules[0].timeZone"),
+        (schedule(json!({ "min": 0 })), "spec.autoscaling.schedules[0].min"),
         (template("labels", json!({ "sluice.dev/pool": "a" })), "spec.podTemplate.labels[sluice.dev/pool]"),
         (
             template("labels", json!({ "app.kubernetes.io/name": "a" })),
