@@ -37,7 +37,12 @@ pub(super) async fn follow(
     leads: watch::Receiver<bool>,
     beat: Beat,
 ) {
-    stores.ready().await;
+    let filled = stores.clone();
+    let filled = filled.ready();
+    tokio::pin!(filled);
+    while timeout(INTERVAL, &mut filled).await.is_err() {
+        beat.touch();
+    }
     let mut standby = Standby {
         client,
         namespace,
