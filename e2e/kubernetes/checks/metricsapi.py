@@ -124,6 +124,12 @@ def operators(sample):
     return {p["metadata"]["name"]: p["status"].get("podIP") for p in items if "deletionTimestamp" not in p["metadata"]}
 
 
+def leader(sample):
+    """The pod that holds the lease: each of its processes has a name of its own."""
+    lease = sample.kubernetes.json("get", "lease", "sluice-operator", "-n", OPERATOR_NAMESPACE)
+    return lease["spec"]["holderIdentity"].partition("_")[0]
+
+
 def direct(sample, address, what, ca, certificate=None):
     """What a replica answers to one who is not the API server, or shows its certificate: (status, text)."""
     with tempfile.NamedTemporaryFile("w", suffix=".crt") as file:
@@ -140,7 +146,7 @@ def direct(sample, address, what, ca, certificate=None):
 def _callers(checks, sample, ask, bundle, streams):
     ca = bundle()
     found = operators(sample)
-    holder = sample.kubernetes.json("get", "lease", "sluice-operator", "-n", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
+    holder = leader(sample)
     checks.check("one replica leads, another one does not", holder in found and len(found) == 2, f"{holder} of {found}")
     for name, address in sorted(found.items(), key=lambda each: each[0] != holder):
         def answers(address=address):
@@ -185,7 +191,7 @@ class Watching:
 
 def _leader(checks, sample, ask, number, streams):
     kubernetes = sample.kubernetes
-    holder = kubernetes.json("get", "lease", "sluice-operator", "-n", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
+    holder = leader(sample)
     kubernetes.kubectl("delete", "pod", holder, "-n", OPERATOR_NAMESPACE, "--grace-period=0", "--force", "--wait=false")
     watching = Watching(ask, streams, 1)
     checks.holds("with the leader killed, the other one answers", lambda: within(5, "1", lambda: watching.look() == 1, every=0.2))
