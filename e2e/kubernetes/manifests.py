@@ -122,8 +122,11 @@ def table():
 
 def rights():
     lines = ["| In | Resources | Verbs |", "|---|---|---|"]
+    with_metrics = "with `metricsApi.enabled`: "
     for file, where in (("watched.yaml", "namespaces that it looks after"), ("own.yaml", "its own namespace"),
-                        ("machines.yaml", "the whole cluster (`rbac.machines`)")):
+                        ("machines.yaml", "the whole cluster (`rbac.machines`)"),
+                        ("metrics-api-own.yaml", with_metrics + "its own namespace"),
+                        ("metrics-api-cluster.yaml", with_metrics + "the whole cluster")):
         for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
             resources = ", ".join(f"`{each}`" for each in rule["resources"])
             group = f" ({rule['apiGroups'][0]})" if rule["apiGroups"] != [""] else ""
@@ -187,6 +190,50 @@ def chart_is_sound():
     return wrong
 
 
+def metrics_api_is_whole():
+    """The metrics API comes with all that keeps it from being in others' way, and with none of it when nobody would answer."""
+    wrong = []
+    objects = {key(each): each for each in helm("--set", "metricsApi.enabled=true,watchNamespaces={media}")}
+    versions = {name: each["spec"] for (kind, _, name), each in objects.items() if kind == "APIService"}
+    if sorted(versions) != ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"]:
+        return [f"APIServices: {sorted(versions)}"]
+    service = next(each for (kind, _, name), each in objects.items() if kind == "Service" and name.endswith("-metrics-api"))
+    for name, spec in versions.items():
+        if "caBundle" in spec or "insecureSkipTLSVerify" in spec:
+            wrong.append(f"{name}: its CA is the operator's to give")
+        if spec["service"] != {"namespace": OPERATOR_NAMESPACE, "name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]}:
+            wrong.append(f"{name} does not lead to the Service: {spec['service']}")
+    if versions["v1beta2.custom.metrics.k8s.io"]["versionPriority"] <= versions["v1beta1.custom.metrics.k8s.io"]["versionPriority"]:
+        wrong.append("v1beta1 is preferred")
+    deployment = next(each for (kind, *_), each in objects.items() if kind == "Deployment")["spec"]
+    container = deployment["template"]["spec"]["containers"][0]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    target = service["spec"]["ports"][0]["targetPort"]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    if deployment["replicas"] < 2 or not any(kind == "PodDisruptionBudget" for kind, *_ in objects):
+        wrong.append("one replica that goes takes the API along")
+    if ports.get(target) != 8443 or env.get("SLUICE_OPERATOR_METRICS_SERVICE") != service["metadata"]["name"]:
+        wrong.append(f"the Service does not lead to the operator: {target}, {ports}, {env}")
+    policy = next(each for (kind, *_), each in objects.items() if kind == "NetworkPolicy")["spec"]
+    if not any(rule["ports"] == [{"port": 8443, "protocol": "TCP"}] and "from" not in rule for rule in policy["ingress"]):
+        wrong.append("the NetworkPolicy keeps the API server out")
+    bound = [name for kind, _, name in objects if kind == "ClusterRoleBinding"]
+    if bound != ["sluice-operator-metrics-api"]:
+        wrong.append(f"watchNamespaces is given, and yet rights are granted in all namespaces by {bound}")
+    asked = {rule for (kind, _, name), each in objects.items() if kind == "ClusterRole" and name == "sluice-view" for rule in
+             (resource for rule in each["rules"] if rule["apiGroups"] == ["custom.metrics.k8s.io"] for resource in rule["resources"])}
+    listed = (ROOT / "operator" / "custom-metrics" / "src" / "path.rs").read_text()
+    names = re.findall(r'"([a-z_]+)"', re.search(r"METRICS: \[&str; \d+\] =\s*\[(.*?)\]", listed, re.S)[1])
+    known = {f"{kind}/{name}" for kind in ("originpools.sluice.dev", "edgepools.sluice.dev", "pods") for name in names}
+    if asked != known:
+        wrong.append(f"who may view does not see {sorted(known - asked)}, or sees what is not there: {sorted(asked - known)}")
+    for value in ("metricsApi.enabled=false", "metricsApi.enabled=true,replicas=0"):
+        left = [name for kind, _, name in map(key, helm("--set", value)) if kind == "APIService" or "metrics-api" in name]
+        if left:
+            wrong.append(f"{value}: nobody answers, and yet there is {left}")
+    return wrong
+
+
 def wrong_values_are_refused():
     wrong = []
     for value, says in (("replicas=-1", "replicas"), ("replicaCount=2", "replicaCount"), ("image.tag=a b", "tag"), ("log.format=xml", "format"),
@@ -204,7 +251,7 @@ def wrong_values_are_refused():
 def rights_are_named():
     """No wildcard, nothing twice, no way to more rights."""
     wrong, seen = [], set()
-    for file in ("watched.yaml", "own.yaml", "machines.yaml"):
+    for file in sorted(path.name for path in (CHART / "rbac").iterdir()):
         for rule in yaml.safe_load((CHART / "rbac" / file).read_text()):
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
@@ -223,7 +270,7 @@ def rights_are_named():
 def operator_knows_its_environment():
     """Variables that the chart sets are settings of the operator."""
     settings = (ROOT / "operator" / "src" / "settings.rs").read_text()
-    deployment = next(each for each in helm("--set", "watchNamespaces={a}") if each["kind"] == "Deployment")
+    deployment = next(each for each in helm("--set", "watchNamespaces={a},metricsApi.enabled=true") if each["kind"] == "Deployment")
     names = [each["name"] for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
     return [f"the operator has no setting {name}" for name in names if f'"{name}"' not in settings]
 
@@ -271,7 +318,7 @@ def samples_render():
     return wrong
 
 
-CHECKS = (generated_files_are_current, chart_and_kustomize_are_the_same, chart_is_sound, wrong_values_are_refused, rights_are_named,
+CHECKS = (generated_files_are_current, chart_and_kustomize_are_the_same, chart_is_sound, metrics_api_is_whole, wrong_values_are_refused, rights_are_named,
           operator_knows_its_environment, metrics_exist, versions_are_one, samples_render)
 
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod codec;
 mod control;
+mod metrics;
 mod relay;
 mod replica;
 mod rtmp;
@@ -127,6 +128,14 @@ pub const TARGETS: &[Target] = &[
         // A problem of one byte is a text of its own before they are cut, and JSON is written again.
         memory: Budget { fixed: 64 * KIB, per_byte: 64 },
         words: control::WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "custom_metrics_path",
+        run: metrics::path,
+        // Each segment of a path, and each value of a selector, is a text of its own.
+        memory: TEXTS,
+        words: metrics::WORDS,
         ..PLAIN
     },
     Target {

@@ -101,21 +101,30 @@ pub async fn load(client: &Client, namespace: &str) -> Result<OperatorAuthority,
     }
 }
 
-async fn load_once(client: &Client, namespace: &str) -> Result<OperatorAuthority, AuthorityError> {
+/// Reads the CA; none when nobody has made it yet. For those who do not hold the lease.
+///
+/// # Errors
+/// The Secret cannot be read, or what is in it is of no use.
+pub async fn look(client: &Client, namespace: &str) -> Result<Option<OperatorAuthority>, AuthorityError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    if let Some(secret) = within("read", namespace, api.get_opt(SECRET)).await? {
-        return read(&secret, namespace);
+    let secret = within("read", namespace, api.get_opt(SECRET)).await?;
+    secret.map(|secret| read(&secret, namespace)).transpose()
+}
+
+async fn load_once(client: &Client, namespace: &str) -> Result<OperatorAuthority, AuthorityError> {
+    if let Some(there) = look(client, namespace).await? {
+        return Ok(there);
     }
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let fresh = OperatorAuthority::generate().map_err(AuthorityError::Make)?;
     if create(&api, namespace, &fresh).await? {
         tracing::info!(secret = SECRET, namespace, "made the operator's CA");
         return Ok(fresh);
     }
     // Somebody restored it meanwhile: theirs counts.
-    match within("read", namespace, api.get_opt(SECRET)).await? {
-        Some(secret) => read(&secret, namespace),
-        None => Err(AuthorityError::Missing { namespace: namespace.into(), key: CERTIFICATE }),
-    }
+    look(client, namespace)
+        .await?
+        .ok_or_else(|| AuthorityError::Missing { namespace: namespace.into(), key: CERTIFICATE })
 }
 
 /// Puts the Secret back whenever it is gone, as it was. Runs for ever.
@@ -282,8 +291,11 @@ mod tests {
         let first = load(&client, "ns").await.expect("made");
         let second = load(&client, "ns").await.expect("read");
         assert_eq!(first.certificate_pem(), second.certificate_pem());
+        let looked = look(&client, "ns").await.expect("read").expect("there");
+        assert_eq!(looked.certificate_pem(), first.certificate_pem());
 
         *kept.lock().expect("no panic") = None;
+        assert!(look(&client, "ns").await.expect("read").is_none(), "who only looks makes nothing");
         let api: Api<Secret> = Api::namespaced(client.clone(), "ns");
         assert!(restore(&api, "ns", &first).await.expect("restored"));
         assert!(!restore(&api, "ns", &first).await.expect("there"));

@@ -44,6 +44,12 @@ pub struct Metrics {
     pub drains: IntGauge,
     /// Sessions that were still there when their pod was removed: a number that should stay 0.
     pub sessions_cut: IntCounter,
+    /// Requests for metrics of autoscalers, by `outcome`.
+    pub metrics_api_requests: IntCounterVec,
+    /// When the certificate of the metrics API ends, in seconds since 1970; 0 without one.
+    pub metrics_api_certificate_expires: IntGauge,
+    /// 1 while autoscalers get no metrics though they should.
+    pub metrics_api_broken: IntGauge,
     /// Events that were not sent because too many waited.
     pub events_dropped: IntCounter,
     /// What is counted of each pool.
@@ -105,6 +111,19 @@ impl Metrics {
             sessions_cut: counter(
                 "sessions_cut_total",
                 "Sessions that were there when their pod was removed",
+            ),
+            metrics_api_requests: counters(
+                "metrics_api_requests_total",
+                "Requests for metrics of autoscalers",
+                &["outcome"],
+            ),
+            metrics_api_certificate_expires: gauge(
+                "metrics_api_certificate_expires_seconds",
+                "When the certificate of the metrics API ends, seconds since 1970; 0 without one",
+            ),
+            metrics_api_broken: gauge(
+                "metrics_api_broken",
+                "1 while autoscalers get no metrics from the operator though they should",
             ),
             events_dropped: counter(
                 "events_dropped_total",

@@ -1,4 +1,38 @@
-//! Metrics for autoscalers (`custom.metrics.k8s.io`).
+//! Metrics for autoscalers (`custom.metrics.k8s.io`): an API that the Kubernetes API server passes on to every replica of the operator,
+//! whether it leads or not, answered from what the nodes say.
+
+mod certificate;
+mod front;
+mod registration;
+mod secret;
+mod server;
+mod source;
+mod standby;
+mod values;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use sluice_custom_metrics::Version;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+pub use server::ListenError;
+
+use crate::health::{Beat, Health};
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::owned::Stores;
+use crate::settings::Settings;
+use certificate::{Authority, Leaf};
+use front::Front;
+use registration::{Registered, Service, register};
+use server::{Server, Shown};
+use source::Source;
+
+/// How often what the API server knows of this server is compared with what it should.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whether the operator serves metrics to autoscalers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +43,157 @@ pub enum State {
     Serving,
     /// It cannot: a sentence that says why, and the way out.
     Broken(String),
+}
+
+/// The API as the rest of the operator sees it.
+#[derive(Debug)]
+pub struct MetricsApi {
+    /// Whether it serves.
+    pub state: watch::Receiver<State>,
+    leads: watch::Sender<bool>,
+}
+
+impl MetricsApi {
+    /// Starts it, when the settings ask for it. It lives as long as the process.
+    ///
+    /// # Errors
+    /// Its port cannot be opened.
+    pub async fn start(
+        client: &Client,
+        settings: &Settings,
+        stores: &Stores,
+        nodes: &Nodes,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<MetricsApi, ListenError> {
+        let (leads, follower) = watch::channel(false);
+        if !settings.metrics_api {
+            return Ok(MetricsApi { state: watch::channel(State::Off).1, leads });
+        }
+        let listener = server::listen(settings.metrics_addr).await?;
+        let (shown, front) = (Shown::default(), Front::default());
+        let source = Source { stores: stores.clone(), nodes: nodes.clone() };
+        let server = Server { shown: shown.clone(), front: front.clone(), source, metrics: metrics.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = server.serve(listener).await {
+                tracing::error!(%error, "the metrics API cannot use TLS");
+            }
+        });
+        tokio::spawn(standby::follow(
+            client.clone(),
+            settings.pod_namespace.clone(),
+            stores.clone(),
+            nodes.clone(),
+            follower,
+            health.watch("standby"),
+        ));
+        let (said, state) = watch::channel(State::Serving);
+        let keeper = Keeper {
+            client: client.clone(),
+            service: Service {
+                namespace: settings.pod_namespace.clone(),
+                name: settings.metrics_service.clone(),
+            },
+            cluster_domain: settings.cluster_domain.clone(),
+            shown,
+            front,
+            metrics: metrics.clone(),
+            authority: None,
+            leaf: None,
+        };
+        tokio::spawn(keeper.run(said, health.watch("metrics-api")));
+        Ok(MetricsApi { state, leads })
+    }
+
+    /// From now on this replica leads: it follows the nodes itself.
+    pub fn lead(&self) {
+        self.leads.send_replace(true);
+    }
+}
+
+/// Keeps certificate, trust and registration as they should be.
+struct Keeper {
+    client: Client,
+    service: Service,
+    cluster_domain: String,
+    shown: Shown,
+    front: Front,
+    metrics: Metrics,
+    authority: Option<Authority>,
+    leaf: Option<Leaf>,
+}
+
+impl Keeper {
+    async fn run(mut self, said: watch::Sender<State>, beat: Beat) {
+        loop {
+            beat.touch();
+            let now = match self.round(Timestamp::now(), &beat).await {
+                Ok(()) => State::Serving,
+                Err(why) => State::Broken(why),
+            };
+            self.metrics.metrics_api_broken.set(i64::from(now != State::Serving));
+            said.send_if_modified(|before| {
+                let other = *before != now;
+                match &now {
+                    State::Broken(why) if other => {
+                        tracing::warn!(why, "autoscalers get no metrics from the operator")
+                    }
+                    _ if other => tracing::info!("autoscalers get metrics from the operator"),
+                    _ => {}
+                }
+                *before = now;
+                other
+            });
+            sleep(INTERVAL).await;
+        }
+    }
+
+    /// Says what is in the way, having done what can be done without it.
+    async fn round(&mut self, now: Timestamp, beat: &Beat) -> Result<(), String> {
+        let trusted = self.front.look(&self.client).await;
+        beat.touch();
+        let found = secret::keep(&self.client, &self.service.namespace, self.authority.as_ref(), now).await;
+        // Where another replica was faster, the next round reads what that one made.
+        let Some(authority) = found.map_err(|error| error.to_string())? else { return Ok(()) };
+        self.authority = Some(authority.clone());
+        if self.leaf.is_none() {
+            self.show(&authority, now)?;
+        }
+        let bundle = authority.bundle();
+        let mut registered = Vec::new();
+        for version in Version::ALL {
+            beat.touch();
+            registered.push((version, register(&self.client, version, &self.service, &bundle, now).await?));
+        }
+        // A certificate of another CA is shown when that is trusted.
+        if self.leaf.as_ref().is_none_or(|leaf| leaf.is_old(&authority, now)) {
+            self.show(&authority, now)?;
+        }
+        trusted?;
+        for (version, registered) in registered {
+            match registered {
+                Registered::Here => {}
+                Registered::Not(why) if version == Version::V1Beta2 => return Err(why),
+                // Autoscalers ask in the newer version.
+                Registered::Not(why) => {
+                    tracing::debug!(why, "the older version of the metrics API is not served")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, authority: &Authority, now: Timestamp) -> Result<(), String> {
+        let Service { namespace, name } = &self.service;
+        let names =
+            [format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.{}", self.cluster_domain)];
+        let leaf = authority.issue(&names, now).map_err(|error| {
+            format!("{error}. Delete the Secret {}, and the operator makes a new CA", secret::SECRET)
+        })?;
+        tracing::info!(until = %leaf.expires, "made a certificate for the metrics API");
+        self.metrics.metrics_api_certificate_expires.set(leaf.expires.as_second());
+        self.shown.set(leaf.shown.clone());
+        self.leaf = Some(leaf);
+        Ok(())
+    }
 }

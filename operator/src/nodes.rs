@@ -7,8 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use sluice_control::{Apps, AppsResult, Client, ControlError, Drain, LiveSettings, Report, SettingsResult};
-use sluice_identity::{IdentityError, NodeId, OperatorTls};
+use sluice_crds::names;
+use sluice_identity::{IdentityError, NodeId, OperatorAuthority, OperatorTls};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -55,6 +58,20 @@ impl Credentials {
     /// `source` is what `tls` was made from (the cluster key, or the CA's PEM; and the operator's CA).
     pub fn new(tls: OperatorTls, source: &[u8]) -> Credentials {
         Credentials { tls, hash: sluice_crds::generate::hash(source).into() }
+    }
+
+    /// For the cluster that has this key.
+    ///
+    /// # Errors
+    /// The key is of no use.
+    pub fn of_cluster(authority: &OperatorAuthority, key: &[u8]) -> Result<Credentials, IdentityError> {
+        let tls = OperatorTls::from_key(authority, key)?;
+        Ok(Credentials::new(tls, &[key, authority.certificate_pem().as_bytes()].concat()))
+    }
+
+    /// Of what they were made from.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 }
 
@@ -171,6 +188,36 @@ impl Nodes {
         tracked.insert(uid, Tracked { addr, credentials: credentials.hash, pool, client, seen, task });
         self.count(&tracked);
         Ok(())
+    }
+
+    /// Follows the nodes of these pods, those of a pool that have an address, and no others of it.
+    pub fn follow(&self, pool: &PoolRef, credentials: &Credentials, pods: &[Arc<Pod>]) {
+        let mut uids = HashSet::new();
+        for pod in pods {
+            let (Some(uid), Some(ip)) = (
+                pod.metadata.uid.as_deref(),
+                pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()),
+            ) else {
+                continue;
+            };
+            uids.insert(uid);
+            let addr = if ip.contains(':') {
+                format!("[{ip}]:{}", names::port::CLUSTER)
+            } else {
+                format!("{ip}:{}", names::port::CLUSTER)
+            };
+            let target = Target {
+                uid: uid.to_owned(),
+                name: pod.name_any(),
+                addr,
+                credentials: credentials.clone(),
+                pool: pool.clone(),
+            };
+            if let Err(error) = self.track(target) {
+                tracing::error!(%pool, pod = %pod.name_any(), %error, "the node cannot be asked how it is");
+            }
+        }
+        self.retain(pool, &uids);
     }
 
     /// Forgets the nodes of this pool but for these.

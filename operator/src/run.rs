@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::http::{self, HttpError};
 use crate::leader::{Leader, Lost};
 use crate::metrics::Metrics;
-use crate::metrics_api;
+use crate::metrics_api::{ListenError, MetricsApi};
 use crate::nodes::{Nodes, Urgency};
 use crate::owned::{ClusterRef, PoolRef, Stores, Triggers, Watches};
 use crate::pool;
@@ -45,6 +45,9 @@ pub enum RunError {
     /// Its own port cannot be had.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The port of the metrics API cannot be had.
+    #[error(transparent)]
+    MetricsApi(#[from] ListenError),
     /// Its CA cannot be had.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -99,12 +102,26 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         }
     });
 
+    let nodes = nodes(&settings, &stores, &triggers, &metrics);
+    let metrics_api = MetricsApi::start(&client, &settings, &stores, &nodes, &metrics, &health).await?;
     let mut leader = Leader::new(client.clone(), &settings, health.watch("leader"), &metrics);
     tokio::select! {
         () = leader.acquire() => {}
         () = &mut stop => return Ok(()),
     }
-    let work = work(&client, settings, stores, triggers, events, &metrics, &health, served, &mut stop);
+    let work = work(
+        &client,
+        settings,
+        stores,
+        triggers,
+        events,
+        nodes,
+        &metrics_api,
+        &metrics,
+        &health,
+        served,
+        &mut stop,
+    );
     let ended = tokio::select! {
         ended = work => ended,
         lost = leader.keep() => return Err(lost.into()),
@@ -122,6 +139,8 @@ async fn work(
     stores: Stores,
     triggers: Triggers,
     events: Events,
+    nodes: Nodes,
+    metrics_api: &MetricsApi,
     metrics: &Metrics,
     health: &Health,
     served: watch::Receiver<Arc<Served>>,
@@ -135,17 +154,18 @@ async fn work(
         health.watch("authority"),
     ));
     stores.ready().await;
+    metrics_api.lead();
     let concurrency = usize::from(settings.concurrency);
     let context = Arc::new(Context {
         applier: Applier::new(client.clone(), metrics),
-        nodes: nodes(&settings, &stores, &triggers, metrics),
+        nodes,
         stores: stores.clone(),
         triggers: triggers.clone(),
         events,
         metrics: metrics.clone(),
         settings,
         served,
-        metrics_api: watch::channel(metrics_api::State::Off).1,
+        metrics_api: metrics_api.state.clone(),
         authority,
         secrets: Default::default(),
         overlay: Default::default(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 /// Taints by which a machine says that it is to be emptied: a cordon (`kubectl cordon`, and whatever uses it), cluster-autoscaler,
 /// Karpenter, the same in older releases, and a cloud that has shut the machine down. Not among them is
@@ -50,6 +50,18 @@ pub struct Settings {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SLUICE_OPERATOR_HTTP_ADDR", default_value = "0.0.0.0:8080")]
     pub http_addr: SocketAddr,
+
+    /// Whether metrics are served to autoscalers (`custom.metrics.k8s.io`). Needs its APIServices: the chart's `metricsApi.enabled`.
+    #[arg(long, env = "SLUICE_OPERATOR_METRICS_API", default_value_t = false, action = ArgAction::Set)]
+    pub metrics_api: bool,
+
+    /// Where they are served, over TLS.
+    #[arg(long, env = "SLUICE_OPERATOR_METRICS_ADDR", default_value = "0.0.0.0:8443")]
+    pub metrics_addr: SocketAddr,
+
+    /// The Service, in the operator's namespace, by which the API server reaches that.
+    #[arg(long, env = "SLUICE_OPERATOR_METRICS_SERVICE", default_value = "sluice-operator-metrics-api")]
+    pub metrics_service: String,
 
     /// Which log lines are written: a level, or levels by module.
     #[arg(long, env = "SLUICE_OPERATOR_LOG", default_value = "info")]
@@ -193,6 +205,7 @@ mod tests {
         assert_eq!(settings.namespaces(), [None]);
         assert_eq!(settings.node_version, env!("CARGO_PKG_VERSION"));
         assert_eq!(settings.lease_duration, Duration::from_secs(15));
+        assert!(!settings.metrics_api && parse(&["--metrics-api", "true"]).expect("on").metrics_api);
     }
 
     #[test]

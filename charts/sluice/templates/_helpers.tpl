@@ -16,6 +16,24 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Metrics for autoscalers come from every replica: one that is replaced must not be the only one. */}}
+{{- define "sluice.replicas" -}}
+{{- if include "sluice.metricsApi" . -}}
+{{- max 2 (int .Values.replicas) -}}
+{{- else -}}
+{{- .Values.replicas -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether they are served. Without a replica nobody would answer, and an APIService without a server keeps every namespace from being deleted. */}}
+{{- define "sluice.metricsApi" -}}
+{{- if and .Values.metricsApi.enabled (gt (int .Values.replicas) 0) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "sluice.metricsApiService" -}}
+{{- printf "%s-metrics-api" (include "sluice.name" . | trunc 51 | trimSuffix "-") -}}
+{{- end -}}
+
 {{/* NetworkPolicies of media clusters know the operator by the first of these: it is not to be changed. */}}
 {{- define "sluice.selector" -}}
 app.kubernetes.io/name: sluice-operator

@@ -1,5 +1,6 @@
 """What the operator may do is what it does: verbs granted by RBAC against verbs used in the audit log, both ways."""
 
+from .. import demo
 from ..paths import OPERATOR_NAMESPACE
 
 
@@ -27,10 +28,13 @@ def spell(rights):
 def body(checks, sample):
     """Counts from the start of the log: run the other checks before."""
     user = sample.operator_user()
+    # What is optional was used, too: its rights are to be there.
+    demo.install(sample.kubernetes, "--set", "metricsApi.enabled=true")
     may = granted(sample.kubernetes, user.rpartition(":")[2])
     used = sample.kubernetes.audit.used(user)
     checks.check("rights were found", len(may) >= 10, len(may))
     checks.check("no right has a wildcard", not any("*" in right for right in may), spell(r for r in may if "*" in r))
+    demo.install(sample.kubernetes)
     # While Helm takes roles away, and while the API server starts, what is granted is refused, too.
     refused = {(e.group, e.kind, e.verb) for e in sample.kubernetes.audit.refused(user)} - may
     checks.check("nothing was refused that is not granted", not refused, spell(refused))

@@ -26,6 +26,7 @@ ALL = {
     "heals": "heals.body",
     "orphans": "orphans.body",
     "optional": "optional.body",
+    "metricsapi": "metricsapi.body",
     "key": "heals.memory_lost",
     "rest": "rest.body",
     "release": "release.body",

@@ -13,7 +13,7 @@ const VERSION: u8 = 0xa0;
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
 /// The common name of a certificate's subject. None when it has none, or more than one (then it is not clear which is meant).
-pub(crate) fn common_name(certificate: &[u8]) -> Option<&str> {
+pub fn common_name(certificate: &[u8]) -> Option<&str> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (mut body, _) = expect(certificate, SEQUENCE)?;
     if let Some((_, rest)) = expect(body, VERSION) {

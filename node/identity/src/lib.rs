@@ -23,6 +23,7 @@ mod verify;
 
 pub use alpn::Alpn;
 pub use cluster::{ClusterTls, multicast_key, peer_node};
+pub use der::common_name;
 pub use door::Peer;
 pub use error::IdentityError;
 pub use id::{NODE_ID_BYTES, NodeId, valid_node_id};

@@ -13,7 +13,6 @@ use sluice_crds::cluster::{AppStatus, MediaClusterStatus};
 use sluice_crds::generate::hash;
 use sluice_crds::pool::{PoolKind, PoolStatus, Role};
 use sluice_crds::{MediaCluster, names};
-use sluice_identity::OperatorTls;
 use sluice_objects::{Cluster, ClusterObjects, Pinned, SecretRef, Seen};
 
 use super::apps::{self, Candidate};
@@ -387,15 +386,12 @@ fn prepare(
     problems: &mut Vec<Problem>,
 ) {
     let hold = trust.problems.first().or(trust.database.as_ref()).cloned().or(hold);
-    let made = trust.key.as_ref().map(|value| {
-        let source = [value.as_slice(), context.authority.certificate_pem().as_bytes()].concat();
-        OperatorTls::from_key(&context.authority, value).map(|tls| (tls, source))
-    });
+    let made = trust.key.as_ref().map(|value| Credentials::of_cluster(&context.authority, value));
     let prepared = match (made, hold) {
-        (Some(Ok((tls, source))), hold) => Prepared::Ready(Arc::new(Ready {
+        (Some(Ok(credentials)), hold) => Prepared::Ready(Arc::new(Ready {
             cluster: cluster.clone(),
-            credentials: Credentials::new(tls, &source),
-            trust: hash(&source),
+            trust: credentials.hash().to_owned(),
+            credentials,
             hold,
         })),
         (Some(Err(error)), _) => {

@@ -85,7 +85,7 @@ pub fn node_container(pod: &Pod) -> Option<&ContainerStatus> {
 }
 
 /// Whether the node's process has been up in this life of its container: before, it has no sessions.
-fn started(pod: &Pod) -> bool {
+pub fn started(pod: &Pod) -> bool {
     node_container(pod).is_some_and(|status| {
         status.started == Some(true)
             || status.ready

@@ -21,7 +21,7 @@ use crate::apply::{ApplyError, Kind};
 use crate::context::{Context, Error, Prepared, Ready};
 use crate::machines::standing;
 use crate::metrics::More;
-use crate::nodes::{Seen as Heard, Target};
+use crate::nodes::Seen as Heard;
 use crate::owned::{ClusterRef, PoolRef};
 use crate::queue::Next;
 use sluice_plan::{Floor, Seen, Step, Wish, plan};
@@ -91,7 +91,7 @@ async fn run<K: PoolKind + Kind>(
         }
     };
     if let Some(valid) = &valid {
-        track(context, key, &valid.ready, &pods);
+        context.nodes.follow(key, &valid.ready.credentials, &pods);
     }
 
     // Plan.
@@ -342,34 +342,6 @@ fn template(pool: &Pool, status: Option<&PoolStatus>) -> (i64, String) {
         .filter(|status| status.template_spec.as_deref() == Some(&spec))
         .and_then(|status| status.template_generation);
     (pinned.filter(|pinned| (1..=TEMPLATE).contains(pinned)).unwrap_or(TEMPLATE), spec)
-}
-
-fn track(context: &Context, key: &PoolRef, ready: &Ready, pods: &[Arc<Pod>]) {
-    let mut uids = HashSet::new();
-    for pod in pods {
-        let (Some(uid), Some(ip)) =
-            (pod.metadata.uid.as_deref(), pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()))
-        else {
-            continue;
-        };
-        uids.insert(uid);
-        let addr = if ip.contains(':') {
-            format!("[{ip}]:{}", names::port::CLUSTER)
-        } else {
-            format!("{ip}:{}", names::port::CLUSTER)
-        };
-        let target = Target {
-            uid: uid.to_owned(),
-            name: pod.name_any(),
-            addr,
-            credentials: ready.credentials.clone(),
-            pool: key.clone(),
-        };
-        if let Err(error) = context.nodes.track(target) {
-            tracing::error!(pool = %key, pod = %pod.name_any(), %error, "the node cannot be asked how it is");
-        }
-    }
-    context.nodes.retain(key, &uids);
 }
 
 fn view<'a>(
