@@ -92,6 +92,11 @@ impl Drains {
         self.0.as_ref().is_some_and(|state| now >= state.refuses)
     }
 
+    /// From when on new sessions are turned away, which may be over.
+    pub fn refuses_from(&self) -> Option<Instant> {
+        self.0.as_ref().map(|state| state.refuses)
+    }
+
     /// Whether a node that stops has nothing more to wait for: everybody who might still have come has, and nobody is left
     /// or the deadline is over.
     pub fn is_over(&self, now: Instant, sessions: usize) -> bool {

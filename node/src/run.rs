@@ -17,12 +17,13 @@ use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
 use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::apps::Apps;
 use crate::cluster::{self, Cluster, Fetching, Joining};
 use crate::config::{ClusterMode, Config, LiveConfig, Loaded, Role, SETTINGS, StoreKind};
-use crate::drain::Order;
+use crate::drain::{Drains, Order};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
@@ -82,6 +83,30 @@ async fn follow_log(config: Arc<LiveConfig>, set: logging::SetFilter) {
         if now != log {
             set(&now);
             log = now;
+        }
+    }
+}
+
+/// Lets HTTP clients go whenever the node begins to turn new sessions away: behind a balancer they come back elsewhere.
+async fn follow_drains(mut drains: watch::Receiver<Drains>, http: HttpServer) {
+    loop {
+        let from = drains.borrow_and_update().refuses_from();
+        let begins = async {
+            match from {
+                Some(from) => tokio::time::sleep_until(from.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = begins => http.let_go(),
+            changed = drains.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        }
+        // Until there is another order, or none.
+        if drains.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -317,6 +342,7 @@ impl Node {
         let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
         let streams = self.streams.clone();
         tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
+        tokio::spawn(follow_drains(self.streams.drains(), self.http.clone()));
         if let Some(identity) = &self.identity {
             tokio::spawn(identity.clone().follow());
         }
