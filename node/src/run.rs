@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use sluice_api::{AdminToken, ApiSettings, ApiState, NodeStatus};
+use sluice_api::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeStatus};
 use sluice_cluster::member::{BootId, NodeId};
 use sluice_cluster::replica::{self, Replica};
 use sluice_control::DrainOrder;
@@ -289,6 +289,7 @@ impl Node {
         let status = Arc::new(Status {
             streams: streams.clone(),
             apps: apps.clone(),
+            config: live.clone(),
             rtmp: rtmp.stats(),
             http: Default::default(),
             relayed: fetching.as_ref().map(|f| f.traffic()),
@@ -494,6 +495,7 @@ impl Playback for Hls {
 struct Status {
     streams: Arc<Streams>,
     apps: Arc<Apps>,
+    config: Arc<LiveConfig>,
     rtmp: Arc<sluice_rtmp::server::Stats>,
     http: std::sync::OnceLock<HttpServer>,
     /// Bytes of streams from and to other nodes.
@@ -512,27 +514,29 @@ impl NodeStatus for Status {
 
     fn accepts(&self) -> Result<(), String> {
         // Whoever sends sessions here should stop at once, though those on their way are let in for a moment.
-        match self.draining() {
+        match self.streams.drains().borrow().is_on() {
             true => Err(Refusal::Draining.to_string()),
             false => self.streams.open().map_err(|refusal| refusal.to_string()),
         }
     }
 
-    fn draining(&self) -> bool {
-        self.streams.drains().borrow().is_on()
+    fn drains(&self) -> Option<DrainState> {
+        let (owned, viewers) = self.streams.sessions();
+        self.streams.drains().borrow().shown(Instant::now(), owned, viewers)
     }
 
-    fn set_draining(&self, draining: bool) -> Result<(), String> {
-        if !draining {
-            return self.streams.undrain().map_err(|why| why.to_string());
-        }
+    fn drain(&self, wish: DrainWish) {
+        let given = (!wish.reason.is_empty()).then_some(wish.reason);
         self.streams.drain(Order {
             by: DrainOrder::Rest,
-            reason: "somebody asked for it over REST".into(),
-            deadline: None,
-            accept_for: Duration::ZERO,
+            reason: given.unwrap_or_else(|| "somebody asked for it over REST".into()),
+            deadline: wish.deadline,
+            accept_for: wish.accept_for.unwrap_or_else(|| self.config.get().stop_delay()),
         });
-        Ok(())
+    }
+
+    fn undrain(&self) -> Result<(), String> {
+        self.streams.undrain().map_err(|why| why.to_string())
     }
 
     fn traffic(&self) -> sluice_api::Traffic {
