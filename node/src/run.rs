@@ -12,9 +12,10 @@ use sluice_api::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeS
 use sluice_cluster::member::{BootId, NodeId};
 use sluice_cluster::replica::{self, Replica};
 use sluice_control::DrainOrder;
-use sluice_media::Hub;
 use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
+use sluice_media::{Hub, StreamKey};
+use sluice_rtmp::server::Farewell;
 use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ use crate::{lifecycle, listen, logging, packaging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a publisher that was asked to come back may take to be let in by another node.
+const COME_BACK: Duration = Duration::from_secs(10);
 /// How often files with secrets are looked at.
 const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 /// How often a node that stops looks who is still here ...
@@ -443,21 +446,24 @@ impl Node {
         let end = Instant::now() + within;
         let left = || end.saturating_duration_since(Instant::now());
         self.streams.stop();
-        let hub = self.streams.hub();
-        let had_streams = !hub.is_empty();
-        for stream in hub.streams() {
-            hub.stop(stream.key(), StopReason::Stopping);
+        let had_streams = !self.streams.live().is_empty();
+        let moving = if cluster.is_some() { COME_BACK } else { Duration::ZERO };
+        let mut cut = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 }).await;
+        // Those that nobody publishes just now. Other nodes' streams go on: who watches them here comes back elsewhere.
+        let own: Vec<StreamKey> = self.streams.live().keys().cloned().collect();
+        for key in &own {
+            self.streams.hub().stop(key, StopReason::Stopping);
         }
-        let mut cut = self.rtmp.drain(left()).await;
         lifecycle::settle(&self.streams).await;
-        if let Some(cluster) = cluster {
-            cluster.leave().await;
-        }
         if had_streams {
             tokio::time::sleep(FAREWELL.min(left())).await;
         }
+        // Requests that wait for the next part of another node's stream get it: relays end last.
         if !self.http.shutdown(left()).await {
             cut += self.http.traffic().open;
+        }
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
         }
         cut
     }
@@ -505,11 +511,8 @@ struct Status {
 #[async_trait::async_trait]
 impl NodeStatus for Status {
     fn ready(&self) -> Result<(), String> {
-        match (self.http.get(), self.streams.is_stopping()) {
-            (None, _) => Err("the node is starting".into()),
-            (_, true) => Err("the node is stopping".into()),
-            _ => Ok(()),
-        }
+        // While it drains and ends it serves what it has.
+        self.http.get().map(|_| ()).ok_or_else(|| "the node is starting".into())
     }
 
     fn accepts(&self) -> Result<(), String> {

@@ -56,6 +56,7 @@ impl Live {
                 identity: self.publisher.clone(),
                 connected: !self.stream.is_interrupted(),
                 silent_for: self.stream.silent_for(),
+                moving: self.stream.is_moving(),
             };
             match second_publisher(&state, new, waited) {
                 Verdict::Yield => return true,
