@@ -449,6 +449,11 @@ impl Node {
         let had_streams = !self.streams.live().is_empty();
         let moving = if cluster.is_some() { COME_BACK } else { Duration::ZERO };
         let mut cut = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 }).await;
+        // Who has left because it was asked to may be on its way to another node.
+        let came_back = end - within / 4;
+        while self.streams.is_giving_away() && Instant::now() < came_back {
+            tokio::time::sleep(LOOK_WAITING).await;
+        }
         // Those that nobody publishes just now. Other nodes' streams go on: who watches them here comes back elsewhere.
         let own: Vec<StreamKey> = self.streams.live().keys().cloned().collect();
         for key in &own {

@@ -201,6 +201,12 @@ impl Streams {
         self.hub.streams().iter().map(|stream| stream.stats().all_viewers()).sum()
     }
 
+    /// Whether a publisher was asked to come back elsewhere, has left, and is not there yet.
+    pub fn is_giving_away(&self) -> bool {
+        let is = |stream: &Stream| stream.is_moving() && stream.is_interrupted() && !stream.is_ended();
+        self.live().values().any(|live| is(&live.stream))
+    }
+
     /// Whether the node is ending.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)

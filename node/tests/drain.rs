@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::cluster::{Cluster, owner};
-use support::encoder::Encoder;
+use support::encoder::{Encoder, Manner, Told};
 use support::viewer::{Balancer, Viewer};
 use support::*;
 
@@ -59,24 +59,43 @@ fn a_viewer_of_a_drained_edge_goes_on_at_another_one() {
     cluster.ended("e2");
 }
 
-#[test]
-fn a_publisher_that_can_is_moved_when_its_origin_stops() {
+/// Stops the origin of a stream whose publisher understands what it is told then, while somebody watches.
+fn stop_origin(manner: Manner) -> Told {
     let mut cluster = Cluster::start(&["o1", "o2", "e1"]);
     let [o1, o2] = ["o1", "o2"].map(|name| cluster.node(name).rtmp("/LiveApp/cam1"));
     let temp = tempfile::tempdir().expect("a directory");
-    let encoder = Encoder::start(temp.path(), o1, o2);
+    let encoder = Encoder::start(temp.path(), manner, o1, o2);
     let mut viewer = Viewer::start(cluster.node("e1").http, "cam1");
     viewer.watch(3);
     assert_eq!(owner(cluster.node("e1"), "cam1").as_deref(), Some("o1"));
 
-    cluster.node("o1").signal("TERM");
+    let ending = cluster.node("o1");
+    ending.signal("TERM");
+    if manner == Manner::LeavesFirst {
+        // There is time to look: the stream waits here for its publisher to be somewhere else.
+        wait_for(MOMENT, "it to say for whom it waits", || {
+            let told = waits(ending, "o1");
+            told["by"] == "signal" && told["deadlineIn"] == 0 && told["waitingPublishers"] == 1
+        });
+        assert_eq!((status(&ending.url("/readyz")), status(&ending.url("/acceptz"))), (200, 503));
+    }
     wait_for(MOMENT, "the other origin to own it", || {
         owner(cluster.node("e1"), "cam1").as_deref() == Some("o2")
     });
     viewer.watch(5);
     assert!(viewer.discontinuities <= 1, "{}", viewer.discontinuities);
     cluster.ended("o1");
-    let told = encoder.end();
+    encoder.end()
+}
+
+#[test]
+fn a_publisher_that_can_is_moved_when_its_origin_stops() {
+    let told = stop_origin(Manner::ConnectsFirst);
     assert!(told.asked && told.farewell.as_ref().is_some_and(|text| text.contains("o2")), "{told:?}");
     assert!(told.moved.is_some_and(|took| took < Duration::from_secs(2)), "it is let in at once: {told:?}");
+}
+
+#[test]
+fn a_publisher_that_leaves_when_it_is_asked_is_waited_for() {
+    assert!(stop_origin(Manner::LeavesFirst).moved.is_some());
 }

@@ -12,6 +12,15 @@ use bytes::BytesMut;
 use sluice_rtmp::flv;
 use sluice_rtmp::session::{Client, ClientEvent, Purpose, Url};
 
+/// How it follows the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It leaves the old connection when it has a new one.
+    ConnectsFirst,
+    /// It leaves at once, and connects again two seconds later.
+    LeavesFirst,
+}
+
 /// What became of it.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -73,7 +82,7 @@ impl Connection {
 
 impl Encoder {
     /// Publishes to the first address; over there it is told to come back, and goes to the second.
-    pub fn start(dir: &Path, first: String, second: String) -> Self {
+    pub fn start(dir: &Path, manner: Manner, first: String, second: String) -> Self {
         let file = dir.join("source.flv");
         let arguments = "-v error -nostdin -y -f lavfi -i testsrc2=size=320x180:rate=30 -f lavfi \
                          -i sine=frequency=440:sample_rate=48000 -t 90 -c:v libx264 -preset ultrafast -tune zerolatency \
@@ -85,7 +94,7 @@ impl Encoder {
         let tags = tags(&std::fs::read(&file).expect("a file"));
         let stop = Arc::new(AtomicBool::new(false));
         let over = stop.clone();
-        let thread = std::thread::spawn(move || publish(&tags, &first, &second, &over));
+        let thread = std::thread::spawn(move || publish(&tags, manner, &first, &second, &over));
         Encoder { stop, thread }
     }
 
@@ -95,7 +104,7 @@ impl Encoder {
     }
 }
 
-fn publish(tags: &[Tag], first: &str, second: &str, stop: &AtomicBool) -> Told {
+fn publish(tags: &[Tag], manner: Manner, first: &str, second: &str, stop: &AtomicBool) -> Told {
     let mut told = Told::default();
     let mut connection = Connection::open(first);
     let begin = Instant::now();
@@ -114,6 +123,11 @@ fn publish(tags: &[Tag], first: &str, second: &str, stop: &AtomicBool) -> Told {
             break;
         }
         if told.asked && told.moved.is_none() && tag.video && flv::begins_anew(&tag.body) {
+            if manner == Manner::LeavesFirst {
+                connection.client.finish();
+                connection.events(Duration::ZERO);
+                std::thread::sleep(Duration::from_secs(2));
+            }
             let asked = Instant::now();
             let mut old = std::mem::replace(&mut connection, Connection::open(second));
             told.moved = Some(asked.elapsed());
@@ -121,7 +135,11 @@ fn publish(tags: &[Tag], first: &str, second: &str, stop: &AtomicBool) -> Told {
             for config in tags.iter().filter(|tag| tag.body.get(1) == Some(&0)).take(2) {
                 send(&mut connection, config);
             }
-            for event in old.events(Duration::from_secs(5)) {
+            let last_words = match manner {
+                Manner::ConnectsFirst => old.events(Duration::from_secs(5)),
+                Manner::LeavesFirst => Vec::new(),
+            };
+            for event in last_words {
                 if let ClientEvent::Ended { description, .. } = event {
                     told.farewell = Some(description);
                 }
