@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use sluice_api::DrainState;
 use sluice_control::{DrainOrder, Draining};
 
 /// Characters of a reason that are kept.
@@ -92,6 +93,11 @@ impl Drains {
         self.0.as_ref().is_some_and(|state| now >= state.refuses)
     }
 
+    /// From when on new sessions are turned away, which may be over.
+    pub fn refuses_from(&self) -> Option<Instant> {
+        self.0.as_ref().map(|state| state.refuses)
+    }
+
     /// Whether a node that stops has nothing more to wait for: everybody who might still have come has, and nobody is left
     /// or the deadline is over.
     pub fn is_over(&self, now: Instant, sessions: usize) -> bool {
@@ -106,11 +112,7 @@ impl Drains {
         let state = self.0.as_ref()?;
         Some(Draining {
             since_s: now.saturating_duration_since(state.since).as_secs(),
-            // Rounded up: 0 is only said when the time has come.
-            deadline_s: state.ends.map(|ends| {
-                let left = ends.saturating_duration_since(now);
-                left.as_secs() + u64::from(left.subsec_nanos() > 0)
-            }),
+            deadline_s: state.ends.map(|ends| up(ends.saturating_duration_since(now))),
             by: state.by,
             reason: state.reason.clone(),
             waiting_publishers: publishers,
@@ -118,10 +120,34 @@ impl Drains {
         })
     }
 
+    /// What REST is told of it, with those who are still there.
+    pub fn shown(&self, now: Instant, owned: usize, viewers: u64) -> Option<DrainState> {
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let told = self.told(now, small(owned as u64), small(viewers))?;
+        Some(DrainState {
+            by: match told.by {
+                DrainOrder::Operator => "operator",
+                DrainOrder::Rest => "rest",
+                DrainOrder::Signal => "signal",
+            },
+            reason: told.reason,
+            since: told.since_s,
+            refuses_in: self.refuses_from().map_or(0, |from| up(from.saturating_duration_since(now))),
+            deadline_in: told.deadline_s,
+            waiting_publishers: told.waiting_publishers,
+            waiting_viewers: told.waiting_viewers,
+        })
+    }
+
     /// The part of it that does not change by time passing.
     pub fn fixed(&self) -> Option<(DrainOrder, &str, Option<Instant>)> {
         self.0.as_ref().map(|state| (state.by, state.reason.as_str(), state.ends))
     }
+}
+
+/// Seconds, rounded up: 0 is only said when the time has come.
+fn up(left: Duration) -> u64 {
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
 #[cfg(test)]
@@ -154,6 +180,9 @@ mod tests {
         assert_eq!((told.since_s, told.deadline_s), (10, Some(50)));
         assert_eq!((told.by, told.reason.as_str()), (DrainOrder::Operator, "Operator"));
         assert_eq!((told.waiting_publishers, told.waiting_viewers), (2, 3));
+        let shown = drains.shown(t0 + Duration::from_millis(2500), 2, 3).unwrap();
+        assert_eq!((shown.by, shown.refuses_in, shown.deadline_in), ("operator", 3, Some(58)));
+        assert_eq!(drains.shown(at(t0, 5), 2, 3).unwrap().refuses_in, 0);
         assert_eq!(drains.take_back(), Ok(true));
         assert_eq!(drains, Drains::default());
     }

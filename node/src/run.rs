@@ -8,21 +8,23 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use sluice_api::{AdminToken, ApiSettings, ApiState, NodeStatus};
+use sluice_api::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeStatus};
 use sluice_cluster::member::{BootId, NodeId};
 use sluice_cluster::replica::{self, Replica};
 use sluice_control::DrainOrder;
-use sluice_media::Hub;
 use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
+use sluice_media::{Hub, StreamKey};
+use sluice_rtmp::server::Farewell;
 use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::apps::Apps;
 use crate::cluster::{self, Cluster, Fetching, Joining};
 use crate::config::{ClusterMode, Config, LiveConfig, Loaded, Role, SETTINGS, StoreKind};
-use crate::drain::Order;
+use crate::drain::{Drains, Order};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
@@ -33,6 +35,8 @@ use crate::{lifecycle, listen, logging, packaging, process};
 
 /// How long playlists that have ended stay up for players that are just asking.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a publisher that was asked to come back may take to be let in by another node.
+const COME_BACK: Duration = Duration::from_secs(10);
 /// How often files with secrets are looked at.
 const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 /// How often a node that stops looks who is still here ...
@@ -82,6 +86,30 @@ async fn follow_log(config: Arc<LiveConfig>, set: logging::SetFilter) {
         if now != log {
             set(&now);
             log = now;
+        }
+    }
+}
+
+/// Lets HTTP clients go whenever the node begins to turn new sessions away: behind a balancer they come back elsewhere.
+async fn follow_drains(mut drains: watch::Receiver<Drains>, http: HttpServer) {
+    loop {
+        let from = drains.borrow_and_update().refuses_from();
+        let begins = async {
+            match from {
+                Some(from) => tokio::time::sleep_until(from.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = begins => http.let_go(),
+            changed = drains.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        }
+        // Until there is another order, or none.
+        if drains.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -264,6 +292,7 @@ impl Node {
         let status = Arc::new(Status {
             streams: streams.clone(),
             apps: apps.clone(),
+            config: live.clone(),
             rtmp: rtmp.stats(),
             http: Default::default(),
             relayed: fetching.as_ref().map(|f| f.traffic()),
@@ -317,6 +346,7 @@ impl Node {
         let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
         let streams = self.streams.clone();
         tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
+        tokio::spawn(follow_drains(self.streams.drains(), self.http.clone()));
         if let Some(identity) = &self.identity {
             tokio::spawn(identity.clone().follow());
         }
@@ -416,21 +446,29 @@ impl Node {
         let end = Instant::now() + within;
         let left = || end.saturating_duration_since(Instant::now());
         self.streams.stop();
-        let hub = self.streams.hub();
-        let had_streams = !hub.is_empty();
-        for stream in hub.streams() {
-            hub.stop(stream.key(), StopReason::Stopping);
+        let had_streams = !self.streams.live().is_empty();
+        let moving = if cluster.is_some() { COME_BACK } else { Duration::ZERO };
+        let mut cut = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 }).await;
+        // Who has left because it was asked to may be on its way to another node.
+        let came_back = end - within / 4;
+        while self.streams.is_giving_away() && Instant::now() < came_back {
+            tokio::time::sleep(LOOK_WAITING).await;
         }
-        let mut cut = self.rtmp.drain(left()).await;
+        // Those that nobody publishes just now. Other nodes' streams go on: who watches them here comes back elsewhere.
+        let own: Vec<StreamKey> = self.streams.live().keys().cloned().collect();
+        for key in &own {
+            self.streams.hub().stop(key, StopReason::Stopping);
+        }
         lifecycle::settle(&self.streams).await;
-        if let Some(cluster) = cluster {
-            cluster.leave().await;
-        }
         if had_streams {
             tokio::time::sleep(FAREWELL.min(left())).await;
         }
+        // Requests that wait for the next part of another node's stream get it: relays end last.
         if !self.http.shutdown(left()).await {
             cut += self.http.traffic().open;
+        }
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
         }
         cut
     }
@@ -468,6 +506,7 @@ impl Playback for Hls {
 struct Status {
     streams: Arc<Streams>,
     apps: Arc<Apps>,
+    config: Arc<LiveConfig>,
     rtmp: Arc<sluice_rtmp::server::Stats>,
     http: std::sync::OnceLock<HttpServer>,
     /// Bytes of streams from and to other nodes.
@@ -477,36 +516,35 @@ struct Status {
 #[async_trait::async_trait]
 impl NodeStatus for Status {
     fn ready(&self) -> Result<(), String> {
-        match (self.http.get(), self.streams.is_stopping()) {
-            (None, _) => Err("the node is starting".into()),
-            (_, true) => Err("the node is stopping".into()),
-            _ => Ok(()),
-        }
+        // While it drains and ends it serves what it has.
+        self.http.get().map(|_| ()).ok_or_else(|| "the node is starting".into())
     }
 
     fn accepts(&self) -> Result<(), String> {
         // Whoever sends sessions here should stop at once, though those on their way are let in for a moment.
-        match self.draining() {
+        match self.streams.drains().borrow().is_on() {
             true => Err(Refusal::Draining.to_string()),
             false => self.streams.open().map_err(|refusal| refusal.to_string()),
         }
     }
 
-    fn draining(&self) -> bool {
-        self.streams.drains().borrow().is_on()
+    fn drains(&self) -> Option<DrainState> {
+        let (owned, viewers) = self.streams.sessions();
+        self.streams.drains().borrow().shown(Instant::now(), owned, viewers)
     }
 
-    fn set_draining(&self, draining: bool) -> Result<(), String> {
-        if !draining {
-            return self.streams.undrain().map_err(|why| why.to_string());
-        }
+    fn drain(&self, wish: DrainWish) {
+        let given = (!wish.reason.is_empty()).then_some(wish.reason);
         self.streams.drain(Order {
             by: DrainOrder::Rest,
-            reason: "somebody asked for it over REST".into(),
-            deadline: None,
-            accept_for: Duration::ZERO,
+            reason: given.unwrap_or_else(|| "somebody asked for it over REST".into()),
+            deadline: wish.deadline,
+            accept_for: wish.accept_for.unwrap_or_else(|| self.config.get().stop_delay()),
         });
-        Ok(())
+    }
+
+    fn undrain(&self) -> Result<(), String> {
+        self.streams.undrain().map_err(|why| why.to_string())
     }
 
     fn traffic(&self) -> sluice_api::Traffic {

@@ -56,6 +56,7 @@ impl Live {
                 identity: self.publisher.clone(),
                 connected: !self.stream.is_interrupted(),
                 silent_for: self.stream.silent_for(),
+                moving: self.stream.is_moving(),
             };
             match second_publisher(&state, new, waited) {
                 Verdict::Yield => return true,
@@ -198,6 +199,12 @@ impl Streams {
     /// Viewers of all streams that this node has.
     pub fn viewers(&self) -> u64 {
         self.hub.streams().iter().map(|stream| stream.stats().all_viewers()).sum()
+    }
+
+    /// Whether a publisher was asked to come back elsewhere, has left, and is not there yet.
+    pub fn is_giving_away(&self) -> bool {
+        let is = |stream: &Stream| stream.is_moving() && stream.is_interrupted() && !stream.is_ended();
+        self.live().values().any(|live| is(&live.stream))
     }
 
     /// Whether the node is ending.

@@ -106,8 +106,9 @@ pub(crate) async fn send_on(
     node: &str,
     method: Method,
     uri: &Uri,
+    body: Bytes,
 ) -> Result<Response, Failed> {
-    let mut onward = http::Request::new(Bytes::new());
+    let mut onward = http::Request::new(body);
     *onward.method_mut() = method;
     *onward.uri_mut() = path_of(uri);
     match cluster.forward(node, onward).await {

@@ -76,7 +76,7 @@ async fn report(state: &ApiState) -> Report {
         ready: is_ready,
         accepting: accepting.is_ok(),
         reason: accepting.err(),
-        draining: state.node.draining(),
+        draining: state.node.drains().is_some(),
         store,
         cluster,
     }

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use crate::cluster::{Forwarded, NodeView};
-use crate::forward::send_on;
+use crate::cluster::NodeView;
 use crate::reply::{Failed, Number, Outcome, json};
 use crate::state::{ApiState, millis};
 
-const ALONE: &str = "this node stands alone: it is not part of a cluster";
+pub(crate) const ALONE: &str = "this node stands alone: it is not part of a cluster";
 
 /// AMS's `ClusterNode`, and ours after it.
 #[derive(Debug, Serialize)]
@@ -128,46 +126,6 @@ pub(crate) async fn remove_by_get(
         Some(_) => Failed(StatusCode::FORBIDDEN, "the request comes from a page of another site".into())
             .into_response(),
     }
-}
-
-/// `POST /rest/v2/cluster/node/{id}/drain`: ours, the node takes no new sessions.
-pub(crate) async fn drain(
-    State(state): State<Arc<ApiState>>,
-    Path(id): Path<String>,
-    forwarded: Option<Extension<Forwarded>>,
-    uri: Uri,
-) -> Result<Response, Failed> {
-    set_draining(&state, &id, true, forwarded.is_some(), &uri).await
-}
-
-/// `DELETE` of the same: it takes them again.
-pub(crate) async fn undrain(
-    State(state): State<Arc<ApiState>>,
-    Path(id): Path<String>,
-    forwarded: Option<Extension<Forwarded>>,
-    uri: Uri,
-) -> Result<Response, Failed> {
-    set_draining(&state, &id, false, forwarded.is_some(), &uri).await
-}
-
-async fn set_draining(
-    state: &ApiState,
-    id: &str,
-    draining: bool,
-    forwarded: bool,
-    uri: &Uri,
-) -> Result<Response, Failed> {
-    if id == state.settings.node_id {
-        let done = state.node.set_draining(draining);
-        return Ok(done.map_or_else(Outcome::no, |()| Outcome::yes("")).into_response());
-    }
-    let Some(cluster) = &state.cluster else { return Ok(Outcome::no(ALONE).into_response()) };
-    if forwarded {
-        let me = &state.settings.node_id;
-        return Ok(Outcome::no(format!("this is node {me}, not {id}")).into_response());
-    }
-    let method = if draining { Method::POST } else { Method::DELETE };
-    send_on(cluster.as_ref(), id, method, uri).await
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use crate::reply::{Failed, Outcome, finish};
 use crate::state::ApiState;
-use crate::{apps, auth, broadcasts, forward, health, live, metrics, nodes, pages, system};
+use crate::{apps, auth, broadcasts, drain, forward, health, live, metrics, nodes, pages, system};
 
 /// The longest body of a request, in bytes.
 pub(crate) const LONGEST_BODY: usize = 1 << 20;
@@ -58,7 +58,10 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/rest/v2/cluster/node-count", get(nodes::count))
         .route("/rest/v2/cluster/nodes/{offset}/{size}", get(nodes::page))
         .route("/rest/v2/cluster/node/{id}", delete(nodes::remove))
-        .route("/rest/v2/cluster/node/{id}/drain", post(nodes::drain).delete(nodes::undrain))
+        .route(
+            "/rest/v2/cluster/node/{id}/drain",
+            get(drain::show).post(drain::begin).delete(drain::take_back),
+        )
         .route("/rest/v2/cluster/streams", get(nodes::streams))
         .route("/rest/cluster/node-count", get(nodes::count))
         .route("/rest/cluster/nodes/{offset}/{size}", get(nodes::page))

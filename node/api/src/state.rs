@@ -11,6 +11,7 @@ use sluice_store::{App, AppSettings, Store};
 
 use crate::auth::AdminToken;
 use crate::cluster::ClusterView;
+use crate::drain::{DrainState, DrainWish};
 use crate::sampler::Sampler;
 
 /// What the configuration says that matters here.
@@ -56,15 +57,17 @@ pub trait NodeStatus: Send + Sync + 'static {
     /// Why not, such as that it is draining.
     fn accepts(&self) -> Result<(), String>;
 
-    /// Whether it was asked to let no new sessions in.
-    fn draining(&self) -> bool;
+    /// How far it is with letting no new sessions in, if it was asked to.
+    fn drains(&self) -> Option<DrainState>;
 
-    /// Lets no new sessions in from now on, or lets them in again. Asking twice is fine; the other nodes of a cluster
-    /// learn it.
+    /// Lets no new sessions in. Asking again shortens what was asked before; the other nodes of a cluster learn it.
+    fn drain(&self, wish: DrainWish);
+
+    /// Lets them in again. Asking twice is fine.
     ///
     /// # Errors
     /// The node is stopping: that cannot be taken back.
-    fn set_draining(&self, draining: bool) -> Result<(), String>;
+    fn undrain(&self) -> Result<(), String>;
 
     /// Bytes on the wire since the start.
     fn traffic(&self) -> Traffic;

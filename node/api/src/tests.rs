@@ -3,8 +3,8 @@
 mod cluster;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use sluice_store::{App, AppSettings, BeginLive, BroadcastUpdate, Sqlite, Store};
 use tower::ServiceExt;
 
 use crate::cluster::ClusterView;
-use crate::{AdminToken, ApiSettings, ApiState, NodeStatus, Traffic, router};
+use crate::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeStatus, Traffic, router};
 
 const LOCAL: &str = "127.0.0.1:4000";
 const REMOTE: &str = "203.0.113.9:4000";
@@ -30,6 +30,7 @@ const TOKEN: &str = "Bearer the-token";
 struct Node {
     stopping: AtomicBool,
     draining: AtomicBool,
+    wish: Mutex<DrainWish>,
     changes: AtomicU64,
 }
 
@@ -43,12 +44,26 @@ impl NodeStatus for Node {
         if self.draining.load(Relaxed) { Err("the node is draining".into()) } else { Ok(()) }
     }
 
-    fn draining(&self) -> bool {
-        self.draining.load(Relaxed)
+    fn drains(&self) -> Option<DrainState> {
+        let wish = self.wish.lock().unwrap().clone();
+        self.draining.load(Relaxed).then(|| DrainState {
+            by: "rest",
+            reason: wish.reason,
+            since: 1,
+            refuses_in: wish.accept_for.map_or(0, |d| d.as_secs()),
+            deadline_in: wish.deadline.map(|d| d.as_secs()),
+            waiting_publishers: 2,
+            waiting_viewers: 3,
+        })
     }
 
-    fn set_draining(&self, draining: bool) -> Result<(), String> {
-        self.draining.store(draining, Relaxed);
+    fn drain(&self, wish: DrainWish) {
+        *self.wish.lock().unwrap() = wish;
+        self.draining.store(true, Relaxed);
+    }
+
+    fn undrain(&self) -> Result<(), String> {
+        self.draining.store(false, Relaxed);
         Ok(())
     }
 

@@ -76,7 +76,8 @@ pub(crate) struct SourceOptions {
     /// Leave the frames as they are.
     #[arg(long)]
     pub(crate) no_stamp: bool,
-    /// When a connection breaks or is refused, publish the same stream again after 0.1 to 1 s, as an encoder does.
+    /// When a connection breaks or is refused, publish the same stream again after 0.1 to 1 s, as an encoder does. When
+    /// the server asks for it (enhanced RTMP v2), go on over a new connection at the next keyframe.
     #[arg(long)]
     pub(crate) reconnect: bool,
     /// Connect from so many addresses of this machine's loopback network (127.0.1.1 and up), as if from so many

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use sluice_rtmp::flv;
 use sluice_rtmp::session::{ClientEvent, Purpose};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -25,6 +26,7 @@ pub(crate) fn run(load: &Load, options: &SourceOptions) -> Result<Report, Error>
     let mut urls = target::each(load);
     let target = |(index, url): (usize, &String)| {
         let target = Target::parse(url, load.allow_remote)?;
+        let target = if options.reconnect { target.moving() } else { target };
         match options.places {
             Some(places) => target.at_place((index % usize::from(places)) as u8),
             None => Ok(target),
@@ -97,30 +99,37 @@ async fn session(seat: Seat<'_>, source: &Source, target: &Target, mut stop: Sto
 struct Publisher<'a> {
     seat: Seat<'a>,
     source: &'a Source,
+    target: &'a Target,
     connection: Connection,
+    /// The server wants it to come back over another connection.
+    asked: bool,
     begin: Instant,
     /// Video frames so far.
     frames: u32,
 }
 
 impl<'a> Publisher<'a> {
-    async fn open(seat: Seat<'a>, source: &'a Source, target: &Target) -> Result<Publisher<'a>, Error> {
+    async fn open(seat: Seat<'a>, source: &'a Source, target: &'a Target) -> Result<Publisher<'a>, Error> {
         let begin = Instant::now();
-        let mut connection = Connection::open(target, Purpose::Publish, seat.index as u64).await?;
-        let client = connection.client();
-        client.send_metadata(source.metadata.clone());
-        for m in &source.head {
-            if m.video {
-                client.send_video(0, &[&m.body]);
-            } else {
-                client.send_audio(0, &[&m.body]);
-            }
-        }
-        connection.flush().await?;
+        let connection = begun(seat, source, target).await?;
         if seat.first {
             seat.stats.started(begin.elapsed());
         }
-        Ok(Publisher { seat, source, connection, begin: Instant::now(), frames: 0 })
+        Ok(Publisher { seat, source, target, connection, asked: false, begin: Instant::now(), frames: 0 })
+    }
+
+    /// Goes on over a new connection, and leaves the old one then. While there is none, it stays: the next keyframe is
+    /// another chance.
+    async fn change(&mut self) -> Result<(), Error> {
+        self.send().await?;
+        let Ok(new) = begun(self.seat, self.source, self.target).await else { return Ok(()) };
+        let mut old = std::mem::replace(&mut self.connection, new);
+        self.asked = false;
+        self.seat.stats.asked_to_reconnect.fetch_add(1, Relaxed);
+        old.client().finish();
+        // The server may have closed it by now.
+        let _ = old.flush().await;
+        Ok(())
     }
 
     /// Sends each message at its time until something ends it.
@@ -133,6 +142,9 @@ impl<'a> Publisher<'a> {
                 if due > Instant::now() {
                     self.send().await?;
                     self.wait(due).await?;
+                }
+                if self.asked && m.video && flv::begins_anew(&m.body) {
+                    self.change().await?;
                 }
                 // RTMP's clock wraps after 49 days.
                 let timestamp = time as u32;
@@ -170,8 +182,10 @@ impl<'a> Publisher<'a> {
         loop {
             tokio::select! {
                 () = &mut due => return Ok(()),
-                event = self.connection.event() => if let ClientEvent::Ended { code, .. } = event? {
-                    return Err(Error::Ended(code));
+                event = self.connection.event() => match event? {
+                    ClientEvent::Ended { code, .. } => return Err(Error::Ended(code)),
+                    ClientEvent::ReconnectRequest { .. } => self.asked = true,
+                    _ => {}
                 }
             }
         }
@@ -184,11 +198,31 @@ impl<'a> Publisher<'a> {
     }
 }
 
+/// A connection over which the stream's description was sent.
+async fn begun(seat: Seat<'_>, source: &Source, target: &Target) -> Result<Connection, Error> {
+    let mut connection = Connection::open(target, Purpose::Publish, seat.index as u64).await?;
+    let client = connection.client();
+    client.send_metadata(source.metadata.clone());
+    for m in &source.head {
+        if m.video {
+            client.send_video(0, &[&m.body]);
+        } else {
+            client.send_audio(0, &[&m.body]);
+        }
+    }
+    connection.flush().await?;
+    Ok(connection)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
+    use bytes::BytesMut;
     use clap::Parser;
+    use sluice_rtmp::chunk::Limits;
+    use sluice_rtmp::session::{Event, Server};
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     /// Publishes to a server that closes each connection; returns the report and who connected.
@@ -223,6 +257,57 @@ mod tests {
         assert!(report.reconnects >= 4, "{report:?}");
         let [one, two] = [1, 2].map(|i| std::net::IpAddr::from([127, 0, 1, i]));
         assert!(peers.contains(&one) && peers.contains(&two) && peers.len() >= 4, "{peers:?}");
+    }
+
+    /// Takes one publisher in over a connection, asks it to reconnect after `asks` pictures, and gives the pictures and
+    /// how it ended.
+    fn take_in(mut socket: std::net::TcpStream, asks: Option<usize>) -> (Vec<Vec<u8>>, Option<Event>) {
+        let mut server = Server::new(1, Limits::default());
+        let (mut input, mut pictures) = (BytesMut::new(), Vec::new());
+        loop {
+            while let Some(event) = server.input(&mut input).unwrap() {
+                match event {
+                    Event::Connect { .. } => server.accept_connect(),
+                    Event::Publish(_) => server.accept_publish(),
+                    Event::Video { payload, .. } if payload.get(1) == Some(&1) => {
+                        pictures.push(payload.to_vec());
+                        if Some(pictures.len()) == asks {
+                            assert!(server.ask_to_reconnect("moving"));
+                        }
+                    }
+                    Event::Unpublish => return (pictures, Some(Event::Unpublish)),
+                    _ => {}
+                }
+            }
+            socket.write_all(&server.output().split()).unwrap();
+            let mut block = [0; 4096];
+            match socket.read(&mut block) {
+                Ok(0) | Err(_) => return (pictures, None),
+                Ok(n) => input.extend_from_slice(&block[..n]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_is_asked_to_goes_on_over_another_connection_at_a_keyframe() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("rtmp://{}/LiveApp/cam1", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (first, _) = listener.accept().unwrap();
+            let first = std::thread::spawn(|| take_in(first, Some(10)));
+            let (second, _) = listener.accept().unwrap();
+            assert!(!first.is_finished(), "the first one is left when there is another");
+            (take_in(second, None), first.join().unwrap())
+        });
+        let line =
+            ["sluice-load", "publish", "--url", &url, "--reconnect", "--duration", "5s", "--warmup", "0s"];
+        let Command::Publish(options) = Cli::parse_from(line).command else { panic!("not publish") };
+        let report = run(&options.load, &options.source).unwrap();
+        assert_eq!((report.asked_to_reconnect, report.reconnects, report.failed), (1, 0, 0), "{report:?}");
+        let ((after, _), (before, ended)) = server.join().unwrap();
+        assert_eq!(ended, Some(Event::Unpublish));
+        assert!(!before.is_empty() && before.len() % 30 == 0, "up to a keyframe, and not that one");
+        assert!(flv::begins_anew(&after[0]), "it begins with a keyframe");
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) struct Report {
     pub(crate) failed: u64,
     /// Connections that were tried again, in the whole run.
     pub(crate) reconnects: u64,
+    /// Publishers that went on over another connection because the server asked for it, in the whole run; none of them
+    /// was cut.
+    pub(crate) asked_to_reconnect: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) window_s: f64,
     pub(crate) mbit_s: f64,
@@ -57,6 +60,9 @@ impl fmt::Display for Report {
         )?;
         if self.reconnects > 0 {
             writeln!(f, "  {} connections tried again", self.reconnects)?;
+        }
+        if self.asked_to_reconnect > 0 {
+            writeln!(f, "  {} connections changed because the server asked for it", self.asked_to_reconnect)?;
         }
         if let Some(error) = &self.first_error {
             writeln!(f, "  first failure: {error}")?;

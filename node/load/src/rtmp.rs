@@ -25,6 +25,8 @@ pub(crate) struct Target {
     address: SocketAddr,
     /// The address of this machine to connect from; the system's choice without one.
     from: Option<Ipv4Addr>,
+    /// Whether the server is told that it may ask us to reconnect.
+    moves: bool,
 }
 
 impl Target {
@@ -35,7 +37,7 @@ impl Target {
             return Err(Error::Url(text.to_owned(), "load over TLS would measure TLS: use rtmp://"));
         }
         let address = resolve(&url.host, url.port, allow_remote)?;
-        Ok(Target { url, address, from: None })
+        Ok(Target { url, address, from: None, moves: false })
     }
 
     /// The same, connected to from place number `place`: an address of the loopback network.
@@ -44,6 +46,11 @@ impl Target {
             return Err(Error::Places(self.address.ip()));
         }
         Ok(Target { from: Some(Ipv4Addr::new(127, 0, 1, place.saturating_add(1))), ..self })
+    }
+
+    /// The same, by a client that understands a server's request to reconnect.
+    pub(crate) fn moving(self) -> Self {
+        Target { moves: true, ..self }
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
@@ -70,6 +77,7 @@ impl Connection {
         let socket = connect.map_err(|_| Error::Timeout("take the connection", PATIENCE))?.map_err(failed)?;
         socket.set_nodelay(true)?;
         let client = session::Client::new(target.url.clone(), purpose, seed);
+        let client = if target.moves { client.can_reconnect() } else { client };
         let mut connection = Connection { socket, client, input: BytesMut::new(), received: 0 };
         let begin = async {
             while !connection.client.is_started() {

@@ -138,6 +138,7 @@ impl Window {
             live: stats.live.load(Relaxed),
             failed: stats.failed.load(Relaxed),
             reconnects: stats.reconnects.load(Relaxed),
+            asked_to_reconnect: stats.asked_to_reconnect.load(Relaxed),
             first_error: stats.first_error(),
             window_s: seconds,
             mbit_s: stats.bytes.load(Relaxed) as f64 * 8e-6 / seconds,

@@ -18,6 +18,8 @@ pub(crate) struct Stats {
     pub(crate) failed: AtomicU64,
     /// Connections that broke, or were refused, and were tried again; in the whole run.
     pub(crate) reconnects: AtomicU64,
+    /// Connections that were left for another one because the server asked for it; in the whole run.
+    pub(crate) asked_to_reconnect: AtomicU64,
     first_error: Mutex<Option<String>>,
     /// Bytes of media and playlists in the window.
     pub(crate) bytes: AtomicU64,
@@ -40,6 +42,7 @@ impl Stats {
             live: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            asked_to_reconnect: AtomicU64::new(0),
             first_error: Mutex::new(None),
             bytes: AtomicU64::new(0),
             requests: AtomicU64::new(0),

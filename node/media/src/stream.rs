@@ -131,6 +131,8 @@ pub struct Stream {
     ended: watch::Sender<bool>,
     // Whether all that there is to read is here; false while an older part is still being fetched.
     whole: watch::Sender<bool>,
+    // Its publisher was asked to come back elsewhere.
+    moving: AtomicBool,
     relayed: AtomicBool,
     // The publisher's connection is broken, at the node that owns the stream.
     away: AtomicBool,
@@ -156,6 +158,7 @@ impl Stream {
             stop: watch::Sender::new(None),
             ended: watch::Sender::new(false),
             whole: watch::Sender::new(true),
+            moving: AtomicBool::new(false),
             relayed: AtomicBool::new(false),
             away: AtomicBool::new(false),
             readers: AtomicIsize::new(0),
@@ -220,6 +223,16 @@ impl Stream {
             }
             free
         });
+    }
+
+    /// Its publisher was asked to come back elsewhere: it gives way to whoever publishes the stream there.
+    pub fn set_moving(&self) {
+        self.moving.store(true, Ordering::Release);
+    }
+
+    /// Whether its publisher was [asked to come back elsewhere](Self::set_moving).
+    pub fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Acquire)
     }
 
     /// Whether it comes from another node.
@@ -388,6 +401,7 @@ impl Stream {
         *phase = (Phase::Live, phase.1 + 1);
         // Whoever was told to leave has left.
         self.stop.send_replace(None);
+        self.moving.store(false, Ordering::Release);
         self.heard(Instant::now());
         Some(phase.1)
     }

@@ -19,9 +19,9 @@ use crate::chunk::Limits;
 use crate::egress::player::{Player, Wake};
 use crate::ingest::Ingest;
 use crate::path::Target;
-use crate::server::Shared;
+use crate::server::{Ending, Shared};
 use crate::session::{self, Event};
-use crate::{Error, limits};
+use crate::{Error, flv, limits};
 
 /// One client.
 pub(crate) struct Connection<S> {
@@ -32,7 +32,7 @@ pub(crate) struct Connection<S> {
     input: BytesMut,
     /// The size of the next read buffer: grows with what the client sends at a time.
     block: usize,
-    draining: watch::Receiver<bool>,
+    ending: watch::Receiver<Option<Ending>>,
 }
 
 /// How a publish or play went, when nothing broke.
@@ -42,14 +42,25 @@ enum Outcome {
     Next,
     /// We have said our last words.
     Close,
+    /// A publisher that was asked to reconnect has left: its stream waits for it.
+    Moving,
+}
+
+/// How a publisher is let go when the server ends.
+#[derive(Clone, Copy)]
+struct Leave {
+    /// At this time at the latest.
+    by: Instant,
+    /// With the next keyframe.
+    at_keyframe: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>) -> Self {
         let session = session::Server::new(rand::random(), Limits::default());
-        let draining = shared.draining.subscribe();
+        let ending = shared.ending.subscribe();
         let (input, block) = (BytesMut::new(), limits::FIRST_READ_BLOCK);
-        Connection { stream, peer, shared, session, input, block, draining }
+        Connection { stream, peer, shared, session, input, block, ending }
     }
 
     /// Serves the client until it leaves, breaks the rules or has to go.
@@ -99,12 +110,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.flush().await?;
                     let idle = self.shared.settings.idle_timeout;
                     let by = deadline.min(Instant::now() + idle);
-                    let mut draining = self.draining.clone();
+                    let ending = self.ending.clone();
                     tokio::select! {
                         biased;
                         received = self.receive() => received?,
                         () = sleep_until(by) => return Err(Error::Timeout("a publish or play command")),
-                        _ = draining.wait_for(|d| *d) => return Ok(Outcome::Close),
+                        _ = begin(ending) => return Ok(Outcome::Close),
                     }
                 }
             }
@@ -151,6 +162,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.flush().await?;
         let result = self.take_in(&mut ingest).await;
         match result {
+            // Dropping the ingest leaves the stream waiting for its publisher.
+            Ok(Outcome::Moving) => {
+                info!(stream = %key, peer = %self.peer, "RTMP publisher left, as it was asked to");
+                Ok(Outcome::Close)
+            }
             Ok(outcome) => {
                 ingest.finish();
                 info!(stream = %key, peer = %self.peer, "RTMP publish ended");
@@ -162,7 +178,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 ingest.finish();
                 Ok(Outcome::Close)
             }
-            // Dropping the ingest leaves the stream waiting for its publisher.
             Err(error) => {
                 info!(stream = %key, peer = %self.peer, "RTMP publisher lost: {error}");
                 Err(error)
@@ -173,19 +188,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Moves what the publisher sends into its stream.
     async fn take_in(&mut self, ingest: &mut Ingest) -> Result<Outcome, Error> {
         let mut stop = pin!(ingest.publisher().stop_requested());
-        let mut draining = self.draining.clone();
+        let mut leave: Option<Leave> = None;
         let idle = self.shared.settings.idle_timeout;
         let mut heard = Instant::now();
         let mut look = heard + limits::TICK;
         let mut outcome = None;
         loop {
+            let at_keyframe = leave.is_some_and(|leave| leave.at_keyframe);
+            let mut complete = false;
             while let Some(event) = self.session.input(&mut self.input)? {
                 match event {
+                    Event::Video { payload, .. } if at_keyframe && flv::begins_anew(&payload) => {
+                        complete = true;
+                        break;
+                    }
                     Event::Video { timestamp, payload } => ingest.video(timestamp, payload)?,
                     Event::Audio { timestamp, payload } => ingest.audio(timestamp, payload)?,
                     Event::Metadata(properties) => ingest.metadata(properties),
                     Event::Unpublish => {
-                        outcome = Some(Outcome::Next);
+                        let moving = ingest.publisher().stream().is_moving();
+                        outcome = Some(if moving { Outcome::Moving } else { Outcome::Next });
                         break;
                     }
                     _ => {}
@@ -196,10 +218,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
+            if complete {
+                self.session.end(&StopReason::Stopping.to_string());
+                return Ok(Outcome::Close);
+            }
+            let ending = self.ending.clone();
+            let over = leave.map_or(look, |leave| leave.by);
             let reason = tokio::select! {
                 biased;
                 reason = &mut stop => reason,
-                _ = draining.wait_for(|d| *d) => StopReason::Stopping,
+                ending = begin(ending), if leave.is_none() => {
+                    leave = Some(self.let_leave(ingest, ending));
+                    continue;
+                }
+                () = sleep_until(over), if leave.is_some() => StopReason::Stopping,
                 received = self.receive() => {
                     received?;
                     heard = Instant::now();
@@ -221,6 +253,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.end(&reason.to_string());
             return Ok(Outcome::Close);
         }
+    }
+
+    /// Says to a publisher that the server ends, if it can be said, and how long it may stay.
+    fn let_leave(&mut self, ingest: &Ingest, ending: Ending) -> Leave {
+        let asked = self.session.ask_to_reconnect(&StopReason::Stopping.to_string());
+        if let (true, Some(by)) = (asked, ending.moved) {
+            ingest.publisher().stream().set_moving();
+            return Leave { by, at_keyframe: false };
+        }
+        // Sound can end anywhere.
+        let by = if ingest.has_video() { ending.keyframe } else { Instant::now() };
+        Leave { by, at_keyframe: true }
     }
 
     async fn play(&mut self, target: Target) -> Result<Outcome, Error> {
@@ -259,11 +303,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn give_out(&mut self, player: &mut Player) -> Result<Outcome, Error> {
         let mut silent = Duration::ZERO;
         let mut counted = 0;
+        let mut leave_by: Option<Instant> = None;
         loop {
+            if leave_by.is_none()
+                && let Some(ending) = *self.ending.borrow()
+            {
+                self.session.ask_to_reconnect(&StopReason::Stopping.to_string());
+                player.end_with_group();
+                leave_by = Some(ending.keyframe);
+            }
             if !self.session.output().is_empty() {
                 player.answer(mem::take(self.session.output()).freeze());
             }
-            let wake = player.pump(&mut self.stream, &mut self.input).await?;
+            let late = async {
+                match leave_by {
+                    Some(by) => sleep_until(by).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let wake = tokio::select! {
+                biased;
+                wake = player.pump(&mut self.stream, &mut self.input) => wake?,
+                () = late => {
+                    timeout(limits::WRITE_TIME, player.drain(&mut self.stream))
+                        .await
+                        .map_err(|_| Error::Timeout("the player's last bytes"))??;
+                    self.session.end(&StopReason::Stopping.to_string());
+                    return Ok(Outcome::Close);
+                }
+            };
             match wake {
                 Wake::Received => {
                     while let Some(event) = self.session.input(&mut self.input)? {
@@ -294,18 +362,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return Err(Error::Timeout("the player's next read"));
                     }
                 }
+                Wake::End if leave_by.is_some() => {
+                    self.session.end(&StopReason::Stopping.to_string());
+                    return Ok(Outcome::Close);
+                }
                 Wake::End => {
                     self.session.end("the stream is over");
                     return Ok(Outcome::Next);
                 }
                 Wake::News => {}
-            }
-            if *self.draining.borrow() {
-                timeout(limits::WRITE_TIME, player.drain(&mut self.stream))
-                    .await
-                    .map_err(|_| Error::Timeout("the player's last bytes"))??;
-                self.session.end(&StopReason::Stopping.to_string());
-                return Ok(Outcome::Close);
             }
         }
     }
@@ -360,6 +425,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         let _ = timeout(limits::LINGER_TIME, drain).await;
+    }
+}
+
+/// Waits until the server ends.
+async fn begin(mut ending: watch::Receiver<Option<Ending>>) -> Ending {
+    loop {
+        if let Some(ending) = *ending.borrow_and_update() {
+            return ending;
+        }
+        if ending.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

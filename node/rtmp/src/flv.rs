@@ -74,6 +74,12 @@ const EX_VIDEO: u8 = 0x80;
 const EX_AUDIO: u8 = 9;
 const COMMAND_FRAME: u8 = 5;
 
+/// Whether a video message begins something that can be decoded without what came before: a keyframe, or the
+/// configuration in front of one.
+pub fn begins_anew(message: &[u8]) -> bool {
+    message.first().is_some_and(|first| first & 0x70 == 0x10)
+}
+
 /// Takes a video message apart. The payload shares its memory.
 ///
 /// # Errors

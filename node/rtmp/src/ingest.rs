@@ -51,6 +51,11 @@ impl Ingest {
         &self.publisher
     }
 
+    /// Whether pictures came.
+    pub fn has_video(&self) -> bool {
+        self.video.is_some()
+    }
+
     /// Takes the publisher's description of the stream. What is not a plain value is left out, and so is what
     /// goes beyond a sane size.
     pub fn metadata(&mut self, properties: Vec<(String, Value)>) {

@@ -23,6 +23,8 @@ pub(crate) const DECIDE_TIME: Duration = Duration::from_secs(60);
 pub(crate) const ADMISSION_TIME: Duration = Duration::from_secs(15);
 /// Time for a client to take our last words and close.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
+/// At the end of the server, time until the next keyframe, with which players and publishers end.
+pub(crate) const KEYFRAME_TIME: Duration = Duration::from_secs(4);
 /// How often a quiet connection is looked at.
 pub(crate) const TICK: Duration = Duration::from_secs(5);
 

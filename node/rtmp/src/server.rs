@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::Error;
 use crate::connection::Connection;
 use crate::egress::feed::Feeds;
+use crate::{Error, limits};
 
 /// Tells whether an app exists.
 pub type KnowsApp = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -79,6 +79,37 @@ pub struct Stats {
     pub bytes_out: AtomicU64,
 }
 
+/// How much time those who are connected have at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// Clients that know of it are asked to reconnect. A publisher that does goes on here for this long, until it has
+    /// come back elsewhere; with 0 it ends as the others do.
+    pub moving: Duration,
+    /// Until all are gone.
+    pub within: Duration,
+}
+
+/// Until when clients go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// Publishers that were asked to reconnect; nothing when nobody waits for them.
+    pub(crate) moved: Option<tokio::time::Instant>,
+    /// The others, and players, when no keyframe comes.
+    pub(crate) keyframe: tokio::time::Instant,
+}
+
+impl Ending {
+    fn new(now: tokio::time::Instant, farewell: Farewell) -> Self {
+        // They also need time to hear the last words.
+        let most = farewell.within.saturating_sub(limits::LINGER_TIME);
+        let moving = farewell.moving.min(most);
+        Ending {
+            moved: (!moving.is_zero()).then(|| now + moving),
+            keyframe: now + limits::KEYFRAME_TIME.min(most),
+        }
+    }
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -86,7 +117,8 @@ pub(crate) struct Shared {
     pub(crate) egress: Arc<dyn Egress>,
     pub(crate) feeds: Feeds,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) draining: watch::Sender<bool>,
+    /// How all end, once they do.
+    pub(crate) ending: watch::Sender<Option<Ending>>,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     /// Held by every connection: when all are gone, the receivers are.
     live: watch::Sender<()>,
@@ -126,7 +158,7 @@ impl Server {
                 egress,
                 feeds: Feeds::default(),
                 stats: Arc::default(),
-                draining: watch::Sender::new(false),
+                ending: watch::Sender::new(None),
                 addresses: Mutex::default(),
                 live: watch::Sender::new(()),
                 started: Instant::now(),
@@ -149,22 +181,23 @@ impl Server {
         self.accept(listener, Some(acceptor)).await;
     }
 
-    /// Takes no more connections, ends every publisher and player cleanly, and waits until all are gone, for
-    /// `within` at most. Returns how many connections were left then; those go on until they are dropped with
+    /// Takes no more connections, and ends every publisher and player at a keyframe, as far as one comes in time. Those
+    /// that can are asked to reconnect first: a publisher that comes back elsewhere loses nothing. Waits until all are
+    /// gone, and returns how many connections were left when the time was over; those go on until they are dropped with
     /// the runtime.
-    pub async fn drain(&self, within: Duration) -> u64 {
-        self.shared.draining.send_replace(true);
+    pub async fn drain(&self, farewell: Farewell) -> u64 {
+        self.shared.ending.send_replace(Some(Ending::new(tokio::time::Instant::now(), farewell)));
         self.shared.feeds.wake();
-        let _ = timeout(within, self.shared.live.closed()).await;
+        let _ = timeout(farewell.within, self.shared.live.closed()).await;
         self.shared.stats.connections.load(Relaxed)
     }
 
     async fn accept(&self, listener: TcpListener, tls: Option<TlsAcceptor>) {
-        let mut draining = self.shared.draining.subscribe();
+        let mut ending = self.shared.ending.subscribe();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = draining.wait_for(|d| *d) => return,
+                _ = ending.wait_for(Option::is_some) => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {

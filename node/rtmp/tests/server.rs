@@ -6,11 +6,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Caller, known_apps, start};
+use common::{Caller, Running, known_apps, start};
 use sluice_media::{StopReason, StreamKey};
 use sluice_rtmp::amf0::Value;
 use sluice_rtmp::message::{Command, Writer};
-use sluice_rtmp::server::Settings;
+use sluice_rtmp::server::{Farewell, Settings};
 use sluice_rtmp::session::{ClientEvent, Purpose};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -118,6 +118,93 @@ async fn a_publisher_is_stopped_and_told() {
     assert!(run.hub.is_empty());
 }
 
+/// The server begins to end; what is sent from now on comes after that.
+async fn end(run: &Running, moving: Duration) -> tokio::task::JoinHandle<u64> {
+    let server = run.server.clone();
+    let farewell = Farewell { moving, within: Duration::from_secs(60) };
+    let drained = tokio::spawn(async move { server.drain(farewell).await });
+    while TcpStream::connect(run.address).await.is_ok() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    drained
+}
+
+#[tokio::test]
+async fn a_publisher_that_can_is_asked_to_reconnect_and_taken_in_until_it_has() {
+    let run = start(known_apps());
+    let can = |caller: Caller| Caller { client: caller.client.can_reconnect(), ..caller };
+    let mut publisher = can(Caller::connect(&run.url("cam"), Purpose::Publish).await);
+    assert_eq!(publisher.next().await, Ok(ClientEvent::Started));
+    publisher.send_configs().await;
+    publisher.send_frame(0, 0, true, 100).await;
+    let stream = run.hub.get(&StreamKey::new("LiveApp", "cam")).unwrap();
+    let mut old = Caller::started(&run.url("cam"), Purpose::Play).await.unwrap();
+    assert_eq!(old.next_picture().await.unwrap().0, 0);
+    let mut new = can(Caller::connect(&run.url("cam"), Purpose::Play).await);
+    assert_eq!(new.next_picture().await.unwrap().0, 0);
+    assert!(!stream.is_moving());
+
+    let drained = end(&run, Duration::from_secs(50)).await;
+    assert!(matches!(publisher.next().await, Ok(ClientEvent::ReconnectRequest { tc_url: None, .. })));
+    assert!(stream.is_moving());
+    let asked = async {
+        loop {
+            match new.next().await.unwrap() {
+                ClientEvent::ReconnectRequest { description, .. } => return description,
+                ClientEvent::Ended { .. } => panic!("ended before it was asked"),
+                _ => {}
+            }
+        }
+    };
+    assert!(asked.await.contains("stopping"));
+    for number in 1..4 {
+        publisher.send_frame(number, number * 40, number == 3, 100).await;
+    }
+    for player in [&mut old, &mut new] {
+        assert_eq!(player.next_picture().await.unwrap().0, 1);
+        assert_eq!(player.next_picture().await.unwrap().0, 2);
+        let end = player.next_picture().await.unwrap_err();
+        assert_eq!(end, "NetStream.Play.UnpublishNotify", "all up to the keyframe, and not that one");
+    }
+    assert!(!stream.is_interrupted(), "the publisher goes on");
+
+    // It has come back on another node.
+    stream.displace_to("b");
+    let Ok(ClientEvent::Ended { description, .. }) = publisher.next().await else { panic!("no end") };
+    assert!(description.contains("the node b"), "{description}");
+    run.until("it to leave", || stream.is_interrupted()).await;
+    assert!(!stream.is_ended(), "those who watch here follow it");
+    drop((publisher, old, new));
+    assert_eq!(drained.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_publisher_that_leaves_when_asked_is_waited_for_and_one_that_stays_is_ended() {
+    let run = start(known_apps());
+    let mut callers = Vec::new();
+    for name in ["leaves", "stays"] {
+        let caller = Caller::connect(&run.url(name), Purpose::Publish).await;
+        let mut caller = Caller { client: caller.client.can_reconnect(), ..caller };
+        assert_eq!(caller.next().await, Ok(ClientEvent::Started));
+        caller.send_configs().await;
+        caller.send_frame(0, 0, true, 100).await;
+        callers.push(caller);
+    }
+    let stream = |name: &str| run.hub.get(&StreamKey::new("LiveApp", name));
+    let drained = end(&run, Duration::from_secs(3)).await;
+    for caller in &mut callers {
+        assert!(matches!(caller.next().await, Ok(ClientEvent::ReconnectRequest { .. })));
+    }
+    callers[0].client.finish();
+    callers[0].flush().await;
+    run.until("its stream to wait", || stream("leaves").is_some_and(|s| s.is_interrupted())).await;
+    assert!(matches!(callers[1].next().await, Ok(ClientEvent::Ended { .. })));
+    run.until("the other stream to end", || stream("stays").is_none()).await;
+    assert!(stream("leaves").is_some(), "somebody else may have it by now");
+    drop(callers);
+    assert_eq!(drained.await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn draining_ends_everybody_cleanly() {
     let run = start(known_apps());
@@ -132,11 +219,13 @@ async fn draining_ends_everybody_cleanly() {
         run.server.stats().connections.load(std::sync::atomic::Ordering::Relaxed) == 3
     })
     .await;
-    let server = run.server.clone();
-    let drained = tokio::spawn(async move { server.drain(Duration::from_secs(10)).await });
+    let drained = end(&run, Duration::ZERO).await;
+    publisher.send_frame(1, 40, false, 100).await;
+    publisher.send_frame(2, 80, true, 100).await;
     assert!(matches!(publisher.next().await, Ok(ClientEvent::Ended { .. })));
+    assert_eq!(player.next_picture().await.unwrap().0, 1);
     let end = player.next_picture().await.unwrap_err();
-    assert!(end.starts_with("NetStream.Play."), "{end}");
+    assert!(end.starts_with("NetStream.Play."), "the keyframe is not begun: {end}");
     drop((publisher, player, idle));
     assert_eq!(drained.await.unwrap(), 0);
     assert!(TcpStream::connect(run.address).await.is_err(), "the socket is closed");

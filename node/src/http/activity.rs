@@ -76,6 +76,10 @@ impl Activity {
         self.http2.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
     pub(super) fn on_read(&self, bytes: usize, now: Instant) {
         let note = self.note(now);
         self.moved.store(note, Ordering::Relaxed);

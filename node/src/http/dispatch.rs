@@ -27,6 +27,9 @@ pub struct Peer {
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. It has no error: what goes wrong is a response, too.
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Whether clients should come back over a connection of their own next time, which may lead elsewhere.
+    fn lets_go(&self) -> bool;
 }
 
 /// Answers `/{app}/streams/…`.
@@ -43,7 +46,7 @@ pub struct Dispatch<S> {
     lets_go: Option<LetsGo>,
 }
 
-/// Whether clients should come back over a connection of their own next time, which may lead elsewhere.
+/// See [`Handler::lets_go`].
 pub type LetsGo = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl<S: Streams> Dispatch<S> {
@@ -52,8 +55,8 @@ impl<S: Streams> Dispatch<S> {
         Self { streams, router, request_timeout, lets_go: None }
     }
 
-    /// While `lets_go` says so, each answer is the last one of its HTTP/1.1 connection (`Connection: close`): behind a
-    /// balancer the next one goes to another node. HTTP/2 has no such word; its connections stay.
+    /// While `lets_go` says so, each answer is the last one of its connection (HTTP/1.1: `Connection: close`; HTTP/2:
+    /// GOAWAY): behind a balancer the next one goes to another node.
     #[must_use]
     pub fn with_lets_go(self, lets_go: LetsGo) -> Self {
         Self { lets_go: Some(lets_go), ..self }
@@ -94,10 +97,14 @@ impl<S: Streams> Handler for Dispatch<S> {
             // The slow path is much larger: boxed, it does not make every request's future so.
             Box::pin(self.route(request, peer)).await
         };
-        if has_a_word && self.lets_go.as_ref().is_some_and(|lets_go| lets_go()) {
+        if has_a_word && self.lets_go() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    fn lets_go(&self) -> bool {
+        self.lets_go.as_ref().is_some_and(|lets_go| lets_go())
     }
 }
 

@@ -119,6 +119,11 @@ impl Registry {
         }
     }
 
+    /// Asks those of HTTP/2 to finish.
+    pub(super) fn close_http2(&self) {
+        self.table().open.values().filter(|activity| activity.speaks_http2()).for_each(|a| a.close());
+    }
+
     /// Waits until no connection is open.
     pub(super) async fn empty(&self) {
         loop {

@@ -115,6 +115,13 @@ impl<H: Handler> Server<H> {
         self.shared.registry.traffic()
     }
 
+    /// Tells the clients of all HTTP/2 connections to use another one from now on (GOAWAY); what they have asked for, or
+    /// ask for before they have read it, is answered. For those of HTTP/1.1 there is no such word between answers: they
+    /// are told with the next one, while the handler [lets go](Handler::lets_go).
+    pub fn let_go(&self) {
+        self.shared.registry.close_http2();
+    }
+
     /// Stops accepting, lets requests finish within `timeout`, then closes what is left. True when all finished.
     pub async fn shutdown(&self, timeout: Duration) -> bool {
         let Shared { registry, stopping, abort, .. } = &*self.shared;
@@ -238,8 +245,12 @@ impl<H: Handler> Connection<H> {
                 let request_guard = UnderWay::new(activity.clone());
                 async move {
                     let response = shared.handler.handle(request, peer).await;
-                    let response = response.map(|body| Outgoing::http2(body, activity));
+                    let response = response.map(|body| Outgoing::http2(body, activity.clone()));
                     drop(request_guard);
+                    if shared.handler.lets_go() {
+                        // What was asked for until the client has read this is answered, too.
+                        activity.close();
+                    }
                     Ok::<_, Infallible>(response)
                 }
             })

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
@@ -238,17 +239,14 @@ async fn a_stop_does_not_wait_for_ever() {
     assert_eq!(server.traffic().open, 0);
 }
 
-#[tokio::test]
-async fn https_speaks_http2_and_http1() {
+/// A certificate on disk, and a client that trusts it and speaks `alpn`.
+fn tls(alpn: &[&[u8]]) -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     let (cert_pem, key_pem) = tls::tests::self_signed();
     std::fs::write(&cert, &cert_pem).unwrap();
     std::fs::write(&key, key_pem).unwrap();
     let identity = tls::Identity::load(&cert, &key).unwrap();
-    let server = server(&[]);
-    let addr = serve(&server, Some(identity.https().unwrap()));
-
     let mut roots = rustls::RootCertStore::empty();
     let der = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
         cert_pem.as_bytes(),
@@ -260,29 +258,50 @@ async fn https_speaks_http2_and_http1() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    let connect = async |client: rustls::ClientConfig| {
-        let tcp = TcpStream::connect(addr).await.unwrap();
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, tcp).await.unwrap()
-    };
+    client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    (identity.https().unwrap(), client)
+}
 
-    let stream = connect(client.clone()).await;
+type OverTls = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn connect_tls(addr: SocketAddr, client: &rustls::ClientConfig) -> OverTls {
+    let tcp = TcpStream::connect(addr).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(client.clone())).connect(name, tcp).await.unwrap()
+}
+
+type SendHttp2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+/// An HTTP/2 connection, and the task that ends when it does.
+async fn http2(
+    addr: SocketAddr,
+    client: &rustls::ClientConfig,
+) -> (SendHttp2, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = connect_tls(addr, client).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let (mut send, connection) =
+    let (send, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut fetch = async |path: &str| {
-        let request = Request::get(format!("https://localhost{path}")).body(Empty::<Bytes>::new()).unwrap();
-        let response = send.send_request(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        response.into_body().collect().await.unwrap().to_bytes()
-    };
-    assert_eq!(fetch("/live/streams/big.m4s").await.len(), SEGMENT);
-    assert_eq!(fetch("/host").await, "localhost");
+    (send, tokio::spawn(connection))
+}
+
+async fn fetch(send: &mut SendHttp2, path: &str) -> Bytes {
+    let request = Request::get(format!("https://localhost{path}")).body(Empty::<Bytes>::new()).unwrap();
+    let response = send.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn https_speaks_http2_and_http1() {
+    let (identity, mut client) = tls(&[b"h2"]);
+    let server = server(&[]);
+    let addr = serve(&server, Some(identity));
+    let (mut send, _connection) = http2(addr, &client).await;
+    assert_eq!(fetch(&mut send, "/live/streams/big.m4s").await.len(), SEGMENT);
+    assert_eq!(fetch(&mut send, "/host").await, "localhost");
 
     client.alpn_protocols.clear();
-    let stream = connect(client).await;
+    let stream = connect_tls(addr, &client).await;
     let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let request =
@@ -290,6 +309,50 @@ async fn https_speaks_http2_and_http1() {
     let body = send.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "playlist");
     assert!(server.shutdown(Duration::from_secs(2)).await);
+}
+
+#[tokio::test]
+async fn a_node_that_lets_go_answers_and_sends_clients_elsewhere() {
+    let letting_go = Arc::new(AtomicBool::new(false));
+    let config = config(&[]);
+    let of = letting_go.clone();
+    let dispatch = Dispatch::new(Playback, router(), config.http_request_timeout)
+        .with_lets_go(Box::new(move || of.load(Ordering::Relaxed)));
+    let server = Server::new(Limits::from(&config), dispatch);
+    let (identity, client) = tls(&[b"h2"]);
+    let (plain, secure) = (serve(&server, None), serve(&server, Some(identity)));
+
+    let mut http1 = TcpStream::connect(plain).await.unwrap();
+    assert!(!exchange(&mut http1, &get_request("/live/streams/a.m3u8")).await.contains("connection: close"));
+    let (mut idle, idle_ended) = http2(secure, &client).await;
+    assert_eq!(fetch(&mut idle, "/live/streams/a.m3u8").await, "playlist");
+    let (mut held, held_ended) = http2(secure, &client).await;
+    assert_eq!(fetch(&mut held, "/live/streams/a.m3u8").await, "playlist");
+    let answer = tokio::spawn(async move { fetch(&mut held, "/live/streams/held.m3u8").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    letting_go.store(true, Ordering::Relaxed);
+    server.let_go();
+    let within = Duration::from_secs(10);
+    assert!(tokio::time::timeout(within, idle_ended).await.expect("an idle one is closed").is_ok());
+    assert_eq!(answer.await.unwrap(), "held", "a request that is held is answered");
+    assert!(tokio::time::timeout(within, held_ended).await.expect("and closed then").is_ok());
+    // HTTP/1.1 has no word between answers: this one stays open, so that no request meets a closing socket.
+    assert!(exchange(&mut http1, &get_request("/live/streams/a.m3u8")).await.contains("connection: close"));
+    closed_after(&mut http1).await;
+    // Who comes back here all the same is served, one answer at a time.
+    let (mut again, ended) = http2(secure, &client).await;
+    assert_eq!(fetch(&mut again, "/live/streams/a.m3u8").await, "playlist");
+    assert!(tokio::time::timeout(within, ended).await.expect("closed after its answer").is_ok());
+
+    letting_go.store(false, Ordering::Relaxed);
+    let (mut back, back_ended) = http2(secure, &client).await;
+    for _ in 0..3 {
+        assert_eq!(fetch(&mut back, "/live/streams/a.m3u8").await, "playlist");
+    }
+    let mut http1 = TcpStream::connect(plain).await.unwrap();
+    assert!(!exchange(&mut http1, &get_request("/live/streams/a.m3u8")).await.contains("connection: close"));
+    assert!(!back_ended.is_finished());
 }
 
 #[tokio::test]

@@ -66,6 +66,13 @@ impl Cluster {
         self.members.remove(at).node.crash();
     }
 
+    /// Waits for the end of a member that was told to stop.
+    pub fn ended(&mut self, name: &str) {
+        let at = self.members.iter().position(|m| m.name == name).expect("a member");
+        let mut member = self.members.remove(at);
+        assert!(member.node.wait(Duration::from_secs(30)).success(), "{name} ends well");
+    }
+
     pub fn node(&self, name: &str) -> &Node {
         &self.members.iter().find(|m| m.name == name).expect("a member").node
     }

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 pub mod cluster;
+pub mod encoder;
+pub mod viewer;
 
 use std::fs::File;
 use std::net::TcpListener;

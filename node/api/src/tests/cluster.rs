@@ -337,7 +337,17 @@ async fn nodes_are_removed_and_drained() {
     assert_eq!(lured.status, 403);
 
     let own = "/rest/v2/cluster/node/n1/drain";
-    assert_eq!(f.call("POST", own, Value::Null).await.ok()["success"], true);
+    assert_eq!(f.get(own).await.ok(), json!({"draining": false}));
+    let wrong = f.call("POST", own, json!({"deadline": "soon"})).await;
+    assert!(wrong.status == 400 && !f.node.draining.load(Relaxed));
+    let order = json!({"deadline": "30m", "acceptFor": "5s", "reason": "new disk"});
+    let answer = f.call("POST", own, order.clone()).await.ok();
+    assert!(answer["success"] == true && answer["message"].as_str().unwrap().contains("1800 s"), "{answer}");
+    assert_eq!(
+        f.get(own).await.ok(),
+        json!({"draining": true, "by": "rest", "reason": "new disk", "since": 1, "refusesIn": 5, "deadlineIn": 1800,
+               "waitingPublishers": 2, "waitingViewers": 3})
+    );
     assert_eq!(f.get("/readyz").await.ok()["draining"], true);
     assert_eq!(f.call("DELETE", own, Value::Null).await.ok()["success"], true);
     assert!(!f.node.draining.load(Relaxed) && cluster.asked().is_empty());
@@ -346,8 +356,12 @@ async fn nodes_are_removed_and_drained() {
     cluster.answers("n2", json!({"success": true}));
     let answer = f.call("DELETE", "/rest/v2/cluster/node/n2/drain", Value::Null).await.ok();
     assert_eq!(answer["success"], true);
-    let asked = ["POST", "DELETE"].map(|method| format!("n2 {method} /rest/v2/cluster/node/n2/drain"));
-    assert_eq!(cluster.asked(), asked);
+    f.call("POST", "/rest/v2/cluster/node/n2/drain", order.clone()).await.ok();
+    f.get("/rest/v2/cluster/node/n2/drain").await.ok();
+    let with_body = format!("POST /rest/v2/cluster/node/n2/drain {order}");
+    let [post, delete, get] =
+        ["POST", "DELETE", "GET"].map(|method| format!("n2 {method} /rest/v2/cluster/node/n2/drain"));
+    assert_eq!(cluster.asked(), [post, delete, format!("n2 {with_body}"), get]);
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub struct PublisherState {
     pub connected: bool,
     /// For how long it has sent no media.
     pub silent_for: Duration,
+    /// Whether it was asked to come back elsewhere, because its node ends.
+    pub moving: bool,
 }
 
 /// What becomes of the second publisher.
@@ -59,7 +61,7 @@ pub enum Verdict {
 /// Whether the publisher of a stream gives way to a new one; `waited` is for how long it was looked at already because of
 /// [`Verdict::LookAgain`].
 pub fn second_publisher(owner: &PublisherState, new: &Identity, waited: Duration) -> Verdict {
-    if !owner.connected || owner.silent_for >= SILENT {
+    if !owner.connected || owner.moving || owner.silent_for >= SILENT {
         return Verdict::Yield;
     }
     if !owner.identity.is_same(new) {
@@ -88,7 +90,7 @@ mod tests {
     }
 
     fn state(identity: &Identity, silent: u64) -> PublisherState {
-        PublisherState { identity: identity.clone(), connected: true, silent_for: ms(silent) }
+        PublisherState { identity: identity.clone(), connected: true, silent_for: ms(silent), moving: false }
     }
 
     #[test]
@@ -99,6 +101,15 @@ mod tests {
         assert_eq!(second_publisher(&state(&a, 2_000), &b, ms(0)), Verdict::Yield);
         let broken = PublisherState { connected: false, ..state(&a, 0) };
         assert_eq!(second_publisher(&broken, &b, ms(0)), Verdict::Yield);
+    }
+
+    #[test]
+    fn who_was_asked_to_move_gives_way_at_once() {
+        // It goes on sending until its new connection is let in. Behind proxies it is not known again.
+        let (a, b) = (someone([10, 0, 0, 1], "OBS"), someone([10, 0, 0, 2], "OBS"));
+        let moving = PublisherState { moving: true, ..state(&a, 0) };
+        assert_eq!(second_publisher(&moving, &a, ms(0)), Verdict::Yield);
+        assert_eq!(second_publisher(&moving, &b, ms(0)), Verdict::Yield);
     }
 
     #[test]

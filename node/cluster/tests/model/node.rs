@@ -345,6 +345,7 @@ impl World {
             identity: lease.identity.clone(),
             connected: lease.publisher.is_some(),
             silent_for: Duration::from_millis(self.now - lease.last_media),
+            moving: false,
         };
         Some(second_publisher(&state, new, waited))
     }

@@ -42,6 +42,8 @@ pub(crate) struct Player {
     /// The next group must be one that can be decoded by itself, with its prologue.
     fresh: bool,
     paused: bool,
+    /// No further group that can be decoded by itself is begun.
+    last: bool,
     audio: bool,
     video: bool,
     queue: Queue,
@@ -62,6 +64,7 @@ impl Player {
             cursor,
             fresh: true,
             paused: false,
+            last: false,
             audio: true,
             video: true,
             queue: Queue::default(),
@@ -95,6 +98,11 @@ impl Player {
             self.restart();
         }
         self.paused = paused;
+    }
+
+    /// Ends, as if the stream did, with the group that is being sent.
+    pub(crate) fn end_with_group(&mut self) {
+        self.last = true;
     }
 
     pub(crate) fn receive_audio(&mut self, wanted: bool) {
@@ -179,13 +187,16 @@ impl Player {
     /// Takes messages from the feed into the queue; true when the stream is over.
     fn fill(&mut self) -> bool {
         let ring = &self.feed.ring;
-        if self.paused && ring.is_ended() {
+        if self.paused && (self.last || ring.is_ended()) {
             return self.queue.is_empty();
         }
         while !self.paused && self.queue.has_room() {
             match self.cursor.peek(ring) {
                 Peek::Group(group) => {
                     let independent = ring::Head::independent(&group.head);
+                    if independent && self.last {
+                        return self.queue.is_empty();
+                    }
                     if group.head.changed || (self.fresh && independent) {
                         self.queue.push(group.head.prologue.clone());
                     }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{WINDOW, Window};
+use super::{CAN_RECONNECT, RECONNECT_REQUEST, WINDOW, Window};
 use crate::amf0::Value;
 use crate::chunk::{self, Limits, OUR_CHUNK_SIZE, Outgoing};
 use crate::message::{Body, Command, UserControl, Writer, kind};
@@ -91,6 +91,14 @@ pub enum ClientEvent {
         /// See [`parse_video`](crate::flv::parse_video).
         payload: Bytes,
     },
+    /// The server wants us to connect again, and to leave this connection once we have. Only a client that
+    /// [can](Client::can_reconnect) is asked.
+    ReconnectRequest {
+        /// Where to; without it, where we connected before.
+        tc_url: Option<String>,
+        /// The text that came with it.
+        description: String,
+    },
     /// The server ends the stream.
     Ended {
         /// The status code.
@@ -115,6 +123,7 @@ pub struct Client {
     window: Window,
     stream_id: u32,
     started: bool,
+    can_reconnect: bool,
 }
 
 impl Client {
@@ -130,12 +139,19 @@ impl Client {
             window: Window::new(),
             stream_id: 0,
             started: false,
+            can_reconnect: false,
         };
         if let Some(handshake) = &mut client.handshake {
             // With no input it only writes C0 and C1, which cannot fail.
             let _ = handshake.advance(&mut BytesMut::new(), &mut client.output);
         }
         client
+    }
+
+    /// Tells the server that it may ask us to connect again: [`ClientEvent::ReconnectRequest`].
+    #[must_use]
+    pub fn can_reconnect(self) -> Self {
+        Client { can_reconnect: true, ..self }
     }
 
     /// What there is to be sent. The caller takes it out.
@@ -235,6 +251,9 @@ impl Client {
         }
         let list = crate::flv::FOURCC_LIST.into_iter().map(Value::from).collect();
         object.push(("fourCcList", Value::StrictArray(list)));
+        if self.can_reconnect {
+            object.push(("capsEx", f64::from(CAN_RECONNECT).into()));
+        }
         let command = Command {
             name: "connect".into(),
             transaction: CONNECT,
@@ -280,6 +299,11 @@ impl Client {
                     return Err(refused(&command));
                 }
                 return Ok(match code {
+                    RECONNECT_REQUEST => {
+                        let text = |key| info.get(key).and_then(Value::as_str).map(str::to_owned);
+                        let description = text("description").unwrap_or_default();
+                        Some(ClientEvent::ReconnectRequest { tc_url: text("tcUrl"), description })
+                    }
                     "NetStream.Publish.Start" | "NetStream.Play.Start" => {
                         self.started = true;
                         Some(ClientEvent::Started)

@@ -9,6 +9,11 @@ pub use client::{Client, ClientEvent, Purpose, Url};
 pub(crate) use server::STREAM_ID;
 pub use server::{Event, Server};
 
+/// Enhanced RTMP v2: what a server says to clients that are to connect again, over another connection.
+const RECONNECT_REQUEST: &str = "NetConnection.Connect.ReconnectRequest";
+/// The bit of `capsEx` by which a client says that it knows of it.
+const CAN_RECONNECT: u32 = 1;
+
 /// Bytes that the receiving end acknowledges at once.
 const WINDOW: u32 = 2_500_000;
 

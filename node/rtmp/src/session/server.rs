@@ -5,7 +5,7 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{WINDOW, Window};
+use super::{CAN_RECONNECT, RECONNECT_REQUEST, WINDOW, Window};
 use crate::amf0::Value;
 use crate::chunk::{self, Limits, Message, OUR_CHUNK_SIZE};
 use crate::message::{Body, Command, UserControl, Writer, aggregate};
@@ -75,6 +75,7 @@ struct Hello {
     flash_ver: String,
     lists_fourcc: bool,
     maps_fourcc: bool,
+    can_reconnect: bool,
 }
 
 /// The server's end of a connection, see the [module](super).
@@ -288,6 +289,7 @@ impl Server {
             return Err(Error::Sequence("connect came twice"));
         }
         let text = |key| command.object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let caps = command.object.get("capsEx").and_then(Value::as_number).unwrap_or_default();
         let hello = Hello {
             transaction: command.transaction,
             app: text("app"),
@@ -297,6 +299,7 @@ impl Server {
             maps_fourcc: ["videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"]
                 .iter()
                 .any(|k| command.object.get(k).is_some()),
+            can_reconnect: caps as u32 & CAN_RECONNECT != 0,
         };
         let app = Target::app(&hello.app);
         self.hello = Some(hello);
@@ -319,12 +322,12 @@ impl Server {
         }
         if hello.maps_fourcc {
             const CAN_FORWARD: f64 = 4.0;
-            const MOD_EX_AND_NANOSECONDS: f64 = 12.0;
+            const RECONNECT_MOD_EX_AND_NANOSECONDS: f64 = 13.0;
             let map = |list: &[&'static str]| Value::object(list.iter().map(|c| (*c, CAN_FORWARD.into())));
             let (video, audio) = flv::FOURCC_LIST.split_at(5);
             info.push(("videoFourCcInfoMap", map(video)));
             info.push(("audioFourCcInfoMap", map(audio)));
-            info.push(("capsEx", MOD_EX_AND_NANOSECONDS.into()));
+            info.push(("capsEx", RECONNECT_MOD_EX_AND_NANOSECONDS.into()));
         }
         let properties = Value::object([
             ("fmsVer", "FMS/3,5,7,7009".into()),
@@ -396,6 +399,17 @@ impl Server {
             }
             Role::None => {}
         }
+    }
+
+    /// Asks the client to connect again to the address that it used, and to leave this connection once it has; until then
+    /// all goes on. False when the client does not know of such requests: then nothing is said.
+    pub fn ask_to_reconnect(&mut self, description: &str) -> bool {
+        let knows = self.hello.as_ref().is_some_and(|hello| hello.can_reconnect);
+        if knows {
+            let info = status_info("status", RECONNECT_REQUEST, description);
+            self.writer.command(&mut self.output, 0, &Command::new("onStatus", 0.0, vec![info]));
+        }
+        knows
     }
 
     /// Asks the client for a sign of life. `now` is in milliseconds, of any clock.

@@ -193,7 +193,7 @@ fn enhanced_clients_learn_what_is_possible() {
         .unwrap();
     assert_eq!(info.get("fourCcList"), Some(&Value::StrictArray(flv::FOURCC_LIST.map(Value::from).to_vec())));
     assert!(info.get("videoFourCcInfoMap").and_then(|m| m.get("av01")).is_some());
-    assert_eq!(info.get("capsEx"), Some(&Value::Number(12.0)));
+    assert_eq!(info.get("capsEx"), Some(&Value::Number(13.0)));
 }
 
 #[test]
@@ -293,6 +293,69 @@ proptest! {
             prop_assert!(p.server.output().len() < 2 * MAX_OUTPUT);
         }
     }
+}
+
+/// Only who has said that it knows of the request gets it, on the connection and not on its stream.
+#[test]
+fn a_client_is_asked_to_reconnect_when_it_can() {
+    for (caps, asked) in [(Some(1.0), true), (Some(13.0), true), (Some(12.0), false), (None, false)] {
+        let mut p = Peer::new();
+        assert!(!p.server.ask_to_reconnect("too early"));
+        p.connect("LiveApp", caps.map(|caps| ("capsEx", Value::Number(caps))).into_iter().collect());
+        assert_eq!(p.server.ask_to_reconnect("the server is stopping"), asked, "{caps:?}");
+        let mut output = p.server.output().split();
+        let Some(message) = p.reader.read(&mut output).unwrap() else {
+            assert!(!asked);
+            continue;
+        };
+        assert_eq!(message.stream_id, 0);
+        let Body::Command(command) = message.parse().unwrap() else { panic!("no command") };
+        assert_eq!((command.name.as_str(), command.transaction), ("onStatus", 0.0));
+        let text = |key| command.arguments[0].get(key).and_then(Value::as_str);
+        assert_eq!(text("code"), Some("NetConnection.Connect.ReconnectRequest"));
+        assert_eq!((text("level"), text("description")), (Some("status"), Some("the server is stopping")));
+    }
+}
+
+#[test]
+fn a_request_to_reconnect_is_understood() {
+    let url = Url::parse("rtmp://127.0.0.1/LiveApp/cam1").unwrap();
+    let mut client = Client::new(url, Purpose::Publish, 7).can_reconnect();
+    let mut server = Server::new(8, Limits::default());
+    let mut down = BytesMut::new();
+    let mut events = Vec::new();
+    for _ in 0..10 {
+        let mut up = client.output().split();
+        while let Some(event) = server.input(&mut up).unwrap() {
+            match event {
+                Event::Connect { .. } => server.accept_connect(),
+                Event::Publish(_) => {
+                    server.accept_publish();
+                    assert!(server.ask_to_reconnect("the server is stopping"));
+                }
+                _ => {}
+            }
+        }
+        down.unsplit(server.output().split());
+        while let Some(event) = client.input(&mut down).unwrap() {
+            events.push(event);
+        }
+    }
+    let asked = |tc_url: Option<&str>| ClientEvent::ReconnectRequest {
+        tc_url: tc_url.map(str::to_owned),
+        description: "the server is stopping".into(),
+    };
+    assert_eq!(events, [ClientEvent::Started, asked(None)]);
+    // Another server may say where to.
+    let info = Value::object([
+        ("level", "status".into()),
+        ("code", "NetConnection.Connect.ReconnectRequest".into()),
+        ("description", "the server is stopping".into()),
+        ("tcUrl", "rtmp://b/LiveApp".into()),
+    ]);
+    server.writer.command(&mut down, 0, &Command::new("onStatus", 0.0, vec![info]));
+    assert_eq!(client.input(&mut down).unwrap(), Some(asked(Some("rtmp://b/LiveApp"))));
+    assert!(client.is_started(), "all goes on");
 }
 
 /// Our client against our server, publishing and playing.
