@@ -7,6 +7,7 @@ from .. import demo
 from ..cluster import Kubernetes
 from ..paths import LOGS, OPERATOR_NAMESPACE, SAMPLE_NAMESPACE
 from ..procs import Failed, within
+from .clients import Clients
 
 # What tells a stream's story is shared with the tests of clusters without Kubernetes; kubernetes.procs finds it.
 from play import Viewer
@@ -64,10 +65,11 @@ class Sample:
     def __init__(self):
         self.kubernetes = Kubernetes()
         self.publishers = []
+        self.clients = []
 
     def close(self):
-        for publisher in self.publishers:
-            publisher.stop()
+        for one in (*self.publishers, *self.clients):
+            one.stop()
 
     # --- objects
 
@@ -161,15 +163,38 @@ class Sample:
         """A publisher through the origin pool's Service, once its stream plays through the edge pool's."""
         publisher = Publisher(stream, self.address("demo-origin"))
         self.publishers.append(publisher)
+
+        def running():
+            if not publisher.running():
+                raise Failed(f"the publisher has ended: {publisher.log.read_text(errors='replace')[-300:]}")
+
+        self.plays(stream, running)
+        return publisher
+
+    def plays(self, stream, before=lambda: None):
+        """Waits until a stream plays through the edge pool's Service; `before` is called each time."""
         url = f"http://{self.address('demo-edge')}:5080"
 
         def plays():
-            if not publisher.running():
-                raise Failed(f"the publisher has ended: {publisher.log.read_text(errors='replace')[-300:]}")
-            return "#EXTINF" in "\n".join(Viewer(url, stream).look().text.splitlines())
+            before()
+            return "#EXTINF" in Viewer(url, stream).look().text
 
         within(30, f"{stream} plays through the edge pool's Service", plays, every=0.5)
-        return publisher
+
+    def load_publishers(self, name, count):
+        """sluice-load publishes NAME0, NAME1, … through the origin pool's Service, and comes back when it is cut."""
+        url = f"rtmp://{self.address('demo-origin')}/LiveApp/{name}{{n}}"
+        return self._load(f"publish-{name}", "ingest", url, count, "--kbps", 60, "--reconnect")
+
+    def load_players(self, name, count, stream, *more):
+        """sluice-load plays a stream through the edge pool's Service, with the buffer of an ordinary player."""
+        url = f"http://{self.address('demo-edge')}:5080/LiveApp/streams/{stream}.m3u8"
+        return self._load(f"play-{name}", "play-hls", url, count, "--like-a-player", *more)
+
+    def _load(self, *words):
+        clients = Clients(*words)
+        self.clients.append(clients)
+        return clients
 
     def watch(self, stream, pod=None):
         """A viewer at a pod, or at the edge pool's Service."""

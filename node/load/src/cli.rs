@@ -107,6 +107,9 @@ pub(crate) struct Ingest {
 pub(crate) struct PlayRtmp {
     #[command(flatten)]
     pub(crate) load: Load,
+    /// When a stream ends or a connection breaks, play the same stream again after 0.1 to 1 s.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
 }
 
 #[derive(Args, Debug)]
@@ -117,6 +120,10 @@ pub(crate) struct PlayHls {
     /// it parts are asked for when they are listed, as hls.js does.
     #[arg(long)]
     pub(crate) hints: bool,
+    /// Play whole segments as an ordinary player does: begin three target durations before the end, keep a buffer and a
+    /// clock, begin anew when the session is lost; and count stalls, missing media, errors and connections.
+    #[arg(long, conflicts_with = "hints")]
+    pub(crate) like_a_player: bool,
 }
 
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -39,16 +39,39 @@ impl Server {
     }
 }
 
+/// How connections ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The server said so in an answer (`Connection: close`).
+    pub(crate) told: u64,
+    /// It was closed between two requests.
+    pub(crate) idle: u64,
+    /// A request or its answer was under way.
+    pub(crate) broken: u64,
+}
+
 /// A connection, made when it is first needed and again when the server closed it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     server: Server,
     sender: Option<SendRequest<Empty<Bytes>>>,
+    patience: Duration,
+    ends: Ends,
 }
 
 impl Connection {
     pub(crate) fn new(server: Server) -> Self {
-        Connection { server, sender: None }
+        Connection { server, sender: None, patience: PATIENCE, ends: Ends::default() }
+    }
+
+    /// The same, with another time for a whole request.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Connection { patience, ..self }
+    }
+
+    /// How connections ended since the last call.
+    pub(crate) fn take_ends(&mut self) -> Ends {
+        std::mem::take(&mut self.ends)
     }
 
     /// Gets `path` into `body`, which is emptied first, and follows redirects: the path that answered.
@@ -57,8 +80,7 @@ impl Connection {
         for _ in 0..=MAX_REDIRECTS {
             body.clear();
             let keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-            let response = timeout(PATIENCE, self.exchange(&path, keep)).await;
-            let (status, location) = response.map_err(|_| Error::Timeout("answer a request", PATIENCE))??;
+            let (status, location) = self.in_time(&path, keep).await?;
             match location {
                 Some(location) if status.is_redirection() => {
                     path = self.server.url.join(&path, &location)?;
@@ -73,9 +95,22 @@ impl Connection {
     /// Gets `path` and only counts its bytes.
     pub(crate) async fn count(&mut self, path: &str) -> Result<usize, Error> {
         let mut length = 0;
-        let response = timeout(PATIENCE, self.exchange(path, |chunk| length += chunk.len())).await;
-        let (status, _) = response.map_err(|_| Error::Timeout("answer a request", PATIENCE))??;
+        let (status, _) = self.in_time(path, |chunk| length += chunk.len()).await?;
         if status.is_success() { Ok(length) } else { Err(Error::Status(status, path.to_owned())) }
+    }
+
+    async fn in_time(
+        &mut self,
+        path: &str,
+        chunk: impl FnMut(&[u8]),
+    ) -> Result<(StatusCode, Option<String>), Error> {
+        let patience = self.patience;
+        let Ok(answer) = timeout(patience, self.exchange(path, chunk)).await else {
+            // Its answer may still come, and is not that of the next request.
+            self.sender = None;
+            return Err(Error::Timeout("answer a request", patience));
+        };
+        answer
     }
 
     async fn exchange(
@@ -92,6 +127,10 @@ impl Connection {
             return Err(Error::TooLong(path.to_owned(), MAX_BODY));
         }
         while let Some(frame) = response.body_mut().frame().await {
+            if frame.is_err() {
+                self.ends.broken += 1;
+                self.sender = None;
+            }
             let Ok(data) = frame?.into_data() else { continue };
             length += data.len();
             if length > MAX_BODY {
@@ -100,23 +139,40 @@ impl Connection {
             }
             chunk(&data);
         }
+        if response.headers().get(CONNECTION).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close")) {
+            self.ends.told += 1;
+            self.sender = None;
+        }
         let location = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
         Ok((response.status(), location.map(str::to_owned)))
     }
 
     async fn send(&mut self, uri: &Uri) -> Result<Response<Incoming>, Error> {
-        if let Some(sender) = &mut self.sender
-            && sender.ready().await.is_ok()
-        {
-            match sender.send_request(request(&self.server, uri)).await {
-                Ok(response) => return Ok(response),
-                // The server closed a connection that had been idle: that is its right.
-                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
-                Err(error) => return Err(error.into()),
+        if let Some(mut sender) = self.sender.take() {
+            if sender.ready().await.is_ok() {
+                match sender.send_request(request(&self.server, uri)).await {
+                    Ok(response) => {
+                        self.sender = Some(sender);
+                        return Ok(response);
+                    }
+                    // The server closed a connection that had been idle: that is its right.
+                    Err(error) if error.is_canceled() || error.is_closed() => self.ends.idle += 1,
+                    Err(error) => {
+                        self.ends.broken += 1;
+                        if !error.is_incomplete_message() {
+                            return Err(error.into());
+                        }
+                    }
+                }
+            } else {
+                self.ends.idle += 1;
             }
         }
-        let sender = self.sender.insert(connect(self.server.address).await?);
-        Ok(sender.send_request(request(&self.server, uri)).await?)
+        let mut sender = connect(self.server.address).await?;
+        let response = sender.send_request(request(&self.server, uri)).await;
+        self.ends.broken += u64::from(response.is_err());
+        self.sender = Some(sender).filter(|_| response.is_ok());
+        Ok(response?)
     }
 }
 

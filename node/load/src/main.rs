@@ -1,8 +1,8 @@
 //! `sluice-load`: publishes and plays live streams against any media server, and says what the server spends.
 //!
 //! - [`cli`]: the commands and their options; [`target`]: addresses, and which of them are allowed;
-//! - [`run`]: starts clients at a rate, waits, measures a window; [`stats`], [`report`], [`process`]: what is
-//!   counted, and what is said in the end;
+//! - [`run`]: starts clients at a rate, waits, measures a window; [`stats`], [`continuity`], [`report`], [`process`]: what
+//!   is counted, and what is said in the end;
 //! - [`publish`], [`play_rtmp`], [`play_hls`], [`segments`]: one client of each kind, on top of [`rtmp`],
 //!   [`http`] and [`playlist`];
 //! - [`source`], [`flv`], [`synthetic`]: what is published; [`stamp`]: the clock in its frames;
@@ -10,6 +10,7 @@
 
 mod bench;
 mod cli;
+mod continuity;
 mod error;
 mod flv;
 mod http;
@@ -54,8 +55,8 @@ fn execute(cli: Cli) -> Result<bool, Error> {
         Command::Bench(options) => return bench::run(&options).map(|()| true),
         Command::Publish(o) => (publish::run(&o.load, &o.source)?, o.load.json),
         Command::Ingest(o) => (publish::run(&o.load, &o.source)?, o.load.json),
-        Command::PlayRtmp(o) => (play_rtmp::run(&o.load)?, o.load.json),
-        Command::PlayHls(o) => (play_hls::run(&o.load, o.hints)?, o.load.json),
+        Command::PlayRtmp(o) => (play_rtmp::run(&o.load, o.reconnect)?, o.load.json),
+        Command::PlayHls(o) => (play_hls::run(&o)?, o.load.json),
         Command::Segments(o) => (segments::run(&o.load, o.requests_per_second)?, o.load.json),
     };
     if json {

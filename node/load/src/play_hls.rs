@@ -1,13 +1,15 @@
 //! A player of HLS: the first variant and its audio rendition, each followed on its own over two connections, one
 //! for playlists and one for media, since the next playlist is waited for while media comes.
 
+mod player;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::cli::Load;
+use crate::cli::PlayHls;
 use crate::error::Error;
 use crate::http::{Connection, Server};
 use crate::playlist::{Place, Playlist};
@@ -25,12 +27,19 @@ const NOTHING_NEW: Duration = Duration::from_millis(50);
 /// Without low latency a player begins so many segments before the end.
 const SEGMENTS_BACK: u64 = 3;
 
-pub(crate) fn run(load: &Load, hints: bool) -> Result<Report, Error> {
+pub(crate) fn run(options: &PlayHls) -> Result<Report, Error> {
+    let (load, hints, like_a_player) = (&options.load, options.hints, options.like_a_player);
     let parse = |url: &String| Server::parse(url, load.allow_remote);
     let servers = target::each(load).iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     run::run("play-hls", load, |Client { index, stats, stop }| {
         let server = servers[index].clone();
-        async move { stop.cut(play(index, stats, server, hints)).await }
+        async move {
+            if like_a_player {
+                stop.cut(player::play(index, stats, server)).await
+            } else {
+                stop.cut(play(index, stats, server, hints)).await
+            }
+        }
     })
 }
 

@@ -29,6 +29,12 @@ pub(crate) struct Segment<'a> {
     /// Nothing while it is under way.
     pub(crate) uri: Option<&'a str>,
     pub(crate) parts: Vec<&'a str>,
+    /// Seconds, of EXTINF.
+    pub(crate) duration: f64,
+    /// Whether it follows an EXT-X-DISCONTINUITY.
+    pub(crate) discontinuity: bool,
+    /// Whether it is missing (EXT-X-GAP).
+    pub(crate) gap: bool,
 }
 
 /// Where a part lies in a playlist. Ordered as they are played.
@@ -71,6 +77,11 @@ impl<'a> Playlist<'a> {
                 "#EXT-X-PRELOAD-HINT" if attribute(rest, "TYPE") == Some("PART") => {
                     p.hint = attribute(rest, "URI");
                 }
+                "#EXTINF" => {
+                    segment.duration = rest.split(',').next().and_then(|d| d.parse().ok()).unwrap_or(0.0)
+                }
+                "#EXT-X-DISCONTINUITY" => segment.discontinuity = true,
+                "#EXT-X-GAP" => segment.gap = true,
                 "#EXT-X-ENDLIST" => p.ended = true,
                 _ if line.starts_with('#') => {}
                 _ if variant_follows => {
@@ -92,7 +103,7 @@ impl<'a> Playlist<'a> {
         let newest = self.segments.last();
         let sequence = self.first + self.segments.len() as u64;
         match newest {
-            Some(Segment { uri: None, parts }) => Place { sequence: sequence - 1, part: parts.len() },
+            Some(Segment { uri: None, parts, .. }) => Place { sequence: sequence - 1, part: parts.len() },
             _ => Place { sequence, part: 0 },
         }
     }
@@ -152,6 +163,15 @@ mod tests {
         let parts: Vec<_> = p.parts_from(Place { sequence: 14, part: 1 }).map(|(_, uri)| uri).collect();
         assert_eq!(parts, ["v_14.1.m4s", "v_15.0.m4s"]);
         assert_eq!(p.segments_from(14).collect::<Vec<_>>(), [(14, "v_14.m4s")]);
+    }
+
+    #[test]
+    fn segments_with_all_that_is_said_of_them() {
+        let text =
+            "#EXTM3U\n#EXTINF:1.5,\na\n#EXT-X-DISCONTINUITY\n#EXT-X-GAP\n#EXTINF:2,title\nb\n#EXTINF:2\nc";
+        let p = Playlist::parse(text).unwrap();
+        let said: Vec<_> = p.segments.iter().map(|s| (s.duration, s.discontinuity, s.gap)).collect();
+        assert_eq!(said, [(1.5, false, false), (2.0, true, true), (2.0, false, false)]);
     }
 
     #[test]

@@ -47,15 +47,19 @@ pub(crate) fn run(load: &Load, options: &SourceOptions) -> Result<Report, Error>
     run::run("publish", load, |Client { index, stats, stop }| {
         let (source, target) = (source.clone(), targets[index].clone());
         async move {
+            stats.watch(index, |watch, now| watch.begin(now));
             let mut pause = PAUSE_FIRST;
             let mut first = true;
             loop {
                 let session = session(Seat { index, stats: &stats, first }, &source, &target, stop.clone());
-                let error = match session.await {
-                    Ok(()) => return Ok(()),
-                    Err(error) if !reconnect => return Err(error),
-                    Err(error) => error,
-                };
+                let Err(error) = session.await else { return Ok(()) };
+                match &error {
+                    Error::Session(ended) => stats.lost(index, ended),
+                    refused => stats.problem(index, refused, |noticed| noticed.errors += 1),
+                }
+                if !reconnect {
+                    return Err(error);
+                }
                 // One that has published for a while begins with the short pause again.
                 if matches!(error, Error::Session(_)) {
                     pause = PAUSE_FIRST;
@@ -172,6 +176,7 @@ impl<'a> Publisher<'a> {
 
     async fn send(&mut self) -> Result<(), Error> {
         let sent = self.connection.flush().await?;
+        self.seat.stats.watch(self.seat.index, |watch, now| watch.moved(now));
         self.seat.stats.bytes.fetch_add(sent as u64, Relaxed);
         Ok(())
     }

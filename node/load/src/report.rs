@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::continuity::Continuity;
 use crate::stats::Quantiles;
 
 /// The result of a run. All counts and times are those of the measured window unless they say otherwise.
@@ -33,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) start_ms: Option<Quantiles>,
     /// From the stamp in a frame to its arrival, milliseconds.
     pub(crate) delay_ms: Option<Quantiles>,
+    /// What clients noticed of their streams going on or not, where that is followed.
+    pub(crate) continuity: Option<Continuity>,
     pub(crate) server: Option<Spent>,
     pub(crate) generator: Option<Spent>,
 }
@@ -87,6 +90,9 @@ impl fmt::Display for Report {
             if let Some(quantiles) = quantiles {
                 writeln!(f, "  {name}: {quantiles}")?;
             }
+        }
+        if let Some(continuity) = &self.continuity {
+            write!(f, "{continuity}")?;
         }
         if let Some(s) = &self.server {
             write!(

@@ -149,6 +149,7 @@ impl Window {
             failed_requests: stats.failed_requests.load(Relaxed),
             start_ms: stats.start.quantiles(),
             delay_ms: stats.delay.quantiles(),
+            continuity: stats.continuity(),
             server: (!load.pid.is_empty()).then(|| spent(self.from, to, self.before)),
             generator: Some(spent(self.own, own, self.own)),
         })

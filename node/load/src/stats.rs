@@ -1,11 +1,13 @@
 //! What the clients of a run count, all together.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use crate::continuity::{Continuity, Noticed, Watch};
 use crate::error::Error;
 use crate::stamp::Stamp;
 
@@ -34,6 +36,24 @@ pub(crate) struct Stats {
     pub(crate) start: Histogram,
     /// Video frames of each client in the window.
     frames: Vec<AtomicU64>,
+    /// What each client noticed in the window.
+    watches: Vec<Mutex<Watch>>,
+    /// The first problems of the window.
+    problems: Mutex<Problems>,
+}
+
+#[derive(Debug)]
+struct Problems {
+    since: Instant,
+    lines: Vec<String>,
+}
+
+/// Problems that are kept for the report.
+const PROBLEMS: usize = 20;
+
+/// What is behind a mutex of ours is counters: they are good even if somebody panicked meanwhile.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stats {
@@ -51,6 +71,8 @@ impl Stats {
             delay: Histogram::new(),
             start: Histogram::new(),
             frames: (0..clients).map(|_| AtomicU64::new(0)).collect(),
+            watches: (0..clients).map(|_| Mutex::default()).collect(),
+            problems: Mutex::new(Problems { since: Instant::now(), lines: Vec::new() }),
         }
     }
 
@@ -61,6 +83,39 @@ impl Stats {
         }
         self.frames.iter().for_each(|f| f.store(0, Relaxed));
         self.delay.reset();
+        let now = Instant::now();
+        self.watches.iter().for_each(|watch| locked(watch).reset(now));
+        *locked(&self.problems) = Problems { since: now, lines: Vec::new() };
+    }
+
+    /// Notes what a client noticed.
+    pub(crate) fn watch<T>(&self, client: usize, note: impl FnOnce(&mut Watch, Instant) -> T) -> T {
+        note(&mut locked(&self.watches[client]), Instant::now())
+    }
+
+    /// Counts a problem of a client, and keeps its text if it is one of the first.
+    pub(crate) fn problem(&self, client: usize, error: &Error, count: impl FnOnce(&mut Noticed)) {
+        self.watch(client, |watch, _| watch.count(count));
+        let mut problems = locked(&self.problems);
+        if problems.lines.len() < PROBLEMS {
+            let seconds = problems.since.elapsed().as_secs_f64();
+            problems.lines.push(format!("{seconds:.1} s, client {client}: {error}"));
+        }
+    }
+
+    /// A client lost its connection: the server announced it, or it broke.
+    pub(crate) fn lost(&self, client: usize, error: &Error) {
+        let told = matches!(error, Error::Ended(_));
+        self.problem(client, error, |noticed| {
+            *(if told { &mut noticed.told } else { &mut noticed.broken }) += 1
+        });
+    }
+
+    /// What all clients noticed in the window; nothing when none of them is watched.
+    pub(crate) fn continuity(&self) -> Option<Continuity> {
+        let now = Instant::now();
+        let noticed = self.watches.iter().map(|watch| locked(watch).noticed(now));
+        Continuity::of(noticed, locked(&self.problems).lines.clone())
     }
 
     /// A client gave up.
@@ -77,12 +132,11 @@ impl Stats {
 
     /// Keeps the first error of a run.
     fn note(&self, error: &Error) {
-        let mut first = self.first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        first.get_or_insert_with(|| error.to_string());
+        locked(&self.first_error).get_or_insert_with(|| error.to_string());
     }
 
     pub(crate) fn first_error(&self) -> Option<String> {
-        self.first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        locked(&self.first_error).clone()
     }
 
     /// A client has its first media.

@@ -1,8 +1,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use clap::Parser;
+
 use super::*;
+use crate::cli::{Cli, Command};
 use crate::stamp::Stamp;
 
 const HEAD: &str = "#EXTM3U\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-PART-INF:PART-TARGET=0.2\n\
@@ -114,23 +118,76 @@ fn players_follow_a_live_stream() {
             thread::spawn(move || live.serve(socket));
         }
     });
-    for hints in [false, true] {
-        let load = Load {
-            url: url.clone(),
-            clients: 2,
-            streams: None,
-            rate: 100.0,
-            duration: Duration::from_secs(1),
-            warmup: Duration::ZERO,
-            pid: vec![std::process::id()],
-            threads: 1,
-            json: false,
-            allow_remote: false,
-        };
-        let report = run(&load, hints).unwrap();
+    for hints in [&[][..], &["--hints"]] {
+        let report = played(&[&["--url", &url, "-n", "2", "--duration", "1s"], hints].concat());
         assert_eq!((report.live, report.failed, report.first_error.as_deref()), (2, 0, None));
         assert!(report.frames_s_least > 5.0, "{report}");
         assert!(report.delay_ms.is_some_and(|d| d.count >= 8), "{report}");
         assert!(report.requests >= 20 && report.server.is_some(), "{report}");
     }
+}
+
+fn played(more: &[&str]) -> Report {
+    let pid = std::process::id().to_string();
+    let line = ["sluice-load", "play-hls", "--warmup", "0s", "--rate", "100", "--pid", &pid];
+    let Command::PlayHls(options) = Cli::parse_from([&line, more].concat()).command else {
+        panic!("not play-hls")
+    };
+    run(&options).unwrap()
+}
+
+/// Whole segments of 200 ms. Each connection ends with its fourth answer, which says so; one that asks for segment 4
+/// for the first time is cut; segment 6 does not exist.
+fn serve_segments(socket: TcpStream, live: std::time::Instant, cut: &AtomicBool) -> std::io::Result<()> {
+    let mut reader = BufReader::new(socket.try_clone()?);
+    let mut writer = socket;
+    for answer in 1..=4 {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        while reader.read_line(&mut line)? > 2 {}
+        if path == "/4" && !cut.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let (status, body) = match path.as_str() {
+            "/m.m3u8" => {
+                let whole = 4 + live.elapsed().as_millis() / 200;
+                let segments: String = (0..whole).map(|n| format!("#EXTINF:0.2,\n{n}\n")).collect();
+                ("200 OK", format!("#EXTM3U\n#EXT-X-TARGETDURATION:0.2\n{segments}"))
+            }
+            "/6" => ("404 Not Found", String::new()),
+            _ => ("200 OK", "media".to_owned()),
+        };
+        let close = if answer == 4 { "Connection: close\r\n" } else { "" };
+        write!(writer, "HTTP/1.1 {status}\r\n{close}Content-Length: {}\r\n\r\n{body}", body.len())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_player_counts_what_it_notices() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/m.m3u8", listener.local_addr().unwrap());
+    let live = std::time::Instant::now();
+    let cut = Arc::new(AtomicBool::new(false));
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let cut = cut.clone();
+            thread::spawn(move || serve_segments(socket, live, &cut));
+        }
+    });
+    let report = played(&["--url", &url, "--like-a-player", "--duration", "3s"]);
+    assert_eq!((report.live, report.failed, report.failed_requests), (1, 0, 3), "{report}");
+    let continuity = report.continuity.unwrap();
+    let all = continuity.all;
+    // The segment that does not exist was asked for three times; the connection that was cut is no error.
+    assert_eq!((all.errors, all.missed, all.broken, all.restarts), (3, 1, 1, 0), "{continuity}");
+    assert!(all.told >= 2 && all.idle == 0, "{continuity}");
+    assert_eq!(
+        (continuity.disturbed, continuity.worst.missed, continuity.problems.len()),
+        (1, 1, 4),
+        "{continuity}"
+    );
 }
