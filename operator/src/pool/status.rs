@@ -130,14 +130,6 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
             troubles.extend(trouble(view.pod).map(|trouble| (seen.name.clone(), trouble)));
             continue;
         }
-        if let (Some(lost), Some(machine)) = (seen.lost, &seen.machine) {
-            let how = match lost {
-                Lost::Gone => "is gone",
-                Lost::Silent => "is not heard",
-            };
-            waits.push((0, format!("{}: its machine {machine} {how}", seen.name)));
-            continue;
-        }
         active += 1;
         let current = facts.wish.is_none_or(|wish| wish.revision == seen.revision);
         if current {
@@ -694,19 +686,6 @@ mod tests {
         };
         assert_eq!(notes(Some(&after), &status), ["RolloutHalted"]);
         assert_eq!(notes(Some(&status), &after), ["RolloutResumed", "Recovered"]);
-    }
-
-    #[test]
-    fn a_pod_on_a_lost_machine_counts_no_more() {
-        let pods = [pod(0, true, json!({})), pod(1, true, json!({}))];
-        let report = Report { accepting: true, ..Report::default() };
-        let wish = wish(2);
-        let mut views: Vec<_> = pods.iter().map(|pod| view(pod, Some(&report))).collect();
-        views[1].seen.lost = Some(Lost::Gone);
-        views[1].seen.machine = Some("m-7".into());
-        let status = status(&facts(&wish, views), None, at(0));
-        assert_eq!((status.replicas, status.ready_replicas), (1, 1));
-        assert!(says(&status, "Ready").2.contains("p-1: its machine m-7 is gone"), "{status:?}");
     }
 
     #[test]
