@@ -19,7 +19,7 @@ fn starting(slot: u32) -> Seen {
 }
 
 fn silent(pod: Seen) -> Seen {
-    Seen { lost: Some(Lost::Silent), ready: false, heard: None, ..on("silent", pod) }
+    Seen { lost: Some(Lost::Silent), heard: None, ..on("silent", pod) }
 }
 
 fn reason(plan: &Plan) -> Vec<Reason> {
@@ -60,7 +60,14 @@ fn victims_come_in_their_order() {
         on("b", Seen { created: at(-10), ..pod(8, 0, 8) }),
         on("b", Seen { created: at(-20), ..pod(10, 0, 8) }),
         on("b", Seen { created: at(-20), ..pod(9, 0, 8) }),
-        on("d", Seen { created: at(-5), ..pod(11, 1, 0) }),
+        on(
+            "d",
+            Seen {
+                created: at(-5),
+                heard: Some(Heard { publishers: 1, ..Heard::default() }),
+                ..pod(11, 1, 0)
+            },
+        ),
         old(unheard(on("d", Seen { created: at(-4), ..pod(12, 0, 0) }))),
     ];
     let mut shuffled: Vec<Seen> = order.to_vec();

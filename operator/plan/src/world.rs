@@ -127,7 +127,9 @@ impl World {
             Some(Up::No(since)) if self.now - since >= SILENT => Some(Lost::Silent),
             _ => None,
         };
-        seen.ready &= seen.lost.is_none();
+        // Kubernetes itself is slower to say so.
+        seen.ready &=
+            !matches!(machine.map(|machine| machine.up), Some(Up::No(since)) if self.now - since >= 40);
         let fresh = sim.report.as_ref().filter(|(at, _)| self.now - at < FRESH);
         seen.heard = fresh.map(|(_, heard)| heard.clone());
         seen.started |= seen.heard.is_some();
