@@ -93,13 +93,14 @@ impl<'a> Out<'a> {
         self.undrain(pod);
         match pod.told() {
             Some(heard) => {
-                if heard.draining.is_some() {
+                let (accepting, returning) = (pod.accepts(), heard.draining.is_some());
+                let busy = accepting || returning || heard.publishers > 0 || heard.viewers > 0 || !pod.ready;
+                // It is protected before it is told that it may take sessions.
+                self.label(pod, accepting, busy);
+                if returning {
                     self.plan.steps.push(Step::TellUndrain { pod: pod.name.clone() });
                     self.again(Duration::from_secs(1));
                 }
-                let accepting = heard.accepting && pod.ready;
-                let busy = accepting || heard.publishers > 0 || heard.viewers > 0 || !pod.ready;
-                self.label(pod, accepting, busy);
             }
             // Whoever is not heard keeps what it has: Kubernetes takes it out of its Services when it is not ready.
             None => self.label(pod, pod.accepting, true),

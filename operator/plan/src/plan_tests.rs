@@ -218,3 +218,11 @@ fn nobody_is_chosen_before_all_were_heard() {
     let unheard = Wish { unheard: true, ..wish(1) };
     assert!(plan(&unheard, &[pod(0, 0, 0), pod(1, 0, 0)], at(0)).steps.is_empty());
 }
+
+#[test]
+fn a_pod_is_protected_before_it_is_told_to_take_sessions() {
+    let back = Seen { drain: None, busy: false, ..draining(pod(0, 0, 0), -30, Reason::ScaleIn) };
+    let steps = plan(&wish(1), &[back], at(0)).steps;
+    let label = Step::Label { pod: "p-0".into(), accepting: false, busy: true };
+    assert_eq!(steps, [label, Step::TellUndrain { pod: "p-0".into() }]);
+}

@@ -453,11 +453,11 @@ fn live(sim: &mut Sim, now: i64) {
     }
 }
 
-/// Pods that new sessions are sent to, without those that a person takes away.
+/// Pods that new sessions are sent to and let in by, as far as is known, without those that a person takes away.
 pub(crate) fn open(pods: &[Seen]) -> usize {
     let open = |pod: &&Seen| {
         let stays = pod.drain.is_none() && pod.requested.is_none() && !pod.terminating && pod.lost.is_none();
-        stays && pod.ready && pod.accepting
+        stays && pod.ready && pod.accepting && pod.heard.as_ref().is_none_or(|heard| heard.accepting)
     };
     pods.iter().filter(open).count()
 }
