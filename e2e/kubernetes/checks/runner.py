@@ -16,6 +16,7 @@ ALL = {
     "plays": "plays.body",
     "gitops": "gitops.body",
     "scaling": "scaling.body",
+    "hpa": "hpa.body",
     "drains": "drains.body",
     "plugin": "plugin.body",
     "rollout": "lifecycle.rollout",

@@ -188,6 +188,40 @@ fn wide_has_ages_and_restarts() {
 }
 
 #[test]
+fn a_pool_that_follows_its_load_says_what_limits_it() {
+    let mut snapshot = snapshot();
+    let pool = &mut snapshot.edges[0];
+    // What is written is not what is wanted: the operator keeps to the limits.
+    pool.spec.pool.replicas = 900;
+    pool.spec.pool.autoscaling = Some(Default::default());
+    let status = pool.status.as_mut().unwrap();
+    status.desired_replicas = 4;
+    status.metrics = Some("viewers 212/100".into());
+    for (kind, yes, reason, message) in [
+        ("ScalingLimited", "True", "AtMaximum", "900 pods are asked for, autoscaling.max is 4"),
+        ("MetricsAvailable", "False", "MetricsApiOff", "viewersPerPod needs the metrics API"),
+    ] {
+        status.conditions.push(serde_json::from_value(condition(kind, yes, reason, message)).unwrap());
+    }
+    let text = tree::text(&view(&snapshot, up(), now()), true, now()).join("\n");
+    for words in [
+        "1/4 ",
+        "METRICS",
+        "viewers 212/100",
+        "EdgePool media/demo-edge: ScalingLimited AtMaximum: 900 pods are asked for, autoscaling.max is 4",
+        "EdgePool media/demo-edge: MetricsAvailable MetricsApiOff: viewersPerPod needs the metrics API",
+    ] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    // A floor is as somebody wants it.
+    let conditions = &mut snapshot.edges[0].status.as_mut().unwrap().conditions;
+    conditions[0].reason = "Schedule".into();
+    conditions[1].status = "True".into();
+    let text = tree::text(&view(&snapshot, up(), now()), true, now()).join("\n");
+    assert!(!text.contains("EdgePool media/demo-edge:"), "{text}");
+}
+
+#[test]
 fn without_the_operator_pods_speak_for_themselves() {
     let mut snapshot = snapshot();
     snapshot.origins[0].status.as_mut().unwrap().pods[0].state = "Unreachable".into();

@@ -35,6 +35,7 @@ const WIDE: &[Column] = &[
     Column::WhenUsed("ENDS IN"),
     Column::Always("AGE"),
     Column::WhenUsed("RESTARTS"),
+    Column::WhenUsed("METRICS"),
     Column::WhenUsed("MESSAGE"),
 ];
 
@@ -57,6 +58,10 @@ pub(crate) fn text(view: &View, wide: bool, now: Timestamp) -> Vec<String> {
     for cluster in &view.clusters {
         let head = format!("{}/{}", cluster.namespace, cluster.name);
         lines.extend(cluster.problems.iter().map(|problem| format!("{head}: {problem}")));
+        for pool in &cluster.pools {
+            let head = format!("{} {}/{}", pool.kind, pool.namespace, pool.name);
+            lines.extend(pool.problems.iter().map(|problem| format!("{head}: {problem}")));
+        }
     }
     if wide || view.clusters.len() == 1 {
         for cluster in &view.clusters {
@@ -90,6 +95,7 @@ struct Row {
     ends: String,
     age: String,
     restarts: String,
+    metrics: String,
     message: String,
 }
 
@@ -108,7 +114,7 @@ impl Row {
             self.ends,
         ];
         if wide {
-            cells.extend([self.age, self.restarts]);
+            cells.extend([self.age, self.restarts, self.metrics]);
         }
         cells.push(self.message);
         cells
@@ -167,6 +173,7 @@ fn pool_row(pool: &PoolView, branch: &str) -> Row {
         version: pool.version.clone().unwrap_or_default(),
         revision: pool.revision.clone().unwrap_or_default(),
         age: pool.age_seconds.map(short).unwrap_or_default(),
+        metrics: pool.metrics.clone().unwrap_or_default(),
         message: pool.message.clone().unwrap_or_default(),
         ..Row::default()
     }

@@ -63,7 +63,13 @@ pub(crate) struct PoolView {
     pub(crate) viewers: i64,
     pub(crate) version: Option<String>,
     pub(crate) revision: Option<String>,
+    /// What drains wait for, in short.
+    pub(crate) waiting_for: Option<String>,
+    /// With autoscaling: what the number of pods follows.
+    pub(crate) metrics: Option<String>,
     pub(crate) message: Option<String>,
+    /// What of its scaling somebody should look at, one sentence for each condition.
+    pub(crate) problems: Vec<String>,
     pub(crate) age_seconds: Option<i64>,
     pub(crate) pods: Vec<PodView>,
 }
@@ -181,6 +187,22 @@ fn problems(conditions: &[Condition]) -> Vec<String> {
         .collect()
 }
 
+/// What limits a pool's scaling and does not go by itself. Floors and the least number of pods are as somebody wants them.
+fn limits(conditions: &[Condition]) -> Vec<String> {
+    conditions
+        .iter()
+        .filter(|condition| match condition.type_.as_str() {
+            kind::SCALING_LIMITED => {
+                condition.status == "True"
+                    && ["AtMaximum", "ReplicasZero", "ScaleInPaused"].contains(&condition.reason.as_str())
+            }
+            kind::METRICS_AVAILABLE => condition.status == "False",
+            _ => false,
+        })
+        .map(|condition| format!("{} {}: {}", condition.type_, condition.reason, condition.message))
+        .collect()
+}
+
 fn pool_view<P: PoolKind + ResourceExt>(
     pool: &P,
     pods: &BTreeMap<(String, String), Vec<&Pod>>,
@@ -208,13 +230,21 @@ fn pool_view<P: PoolKind + ResourceExt>(
         kind: P::KIND,
         cluster: pool.pool().cluster_ref.name.clone(),
         phase: phase(status.phase.as_deref(), pool.meta()),
-        desired: pool.pool().replicas,
+        // The operator keeps to the limits and floors of autoscaling, whatever is written.
+        desired: if pool.pool().autoscaling.is_some() && status.observed_generation.is_some() {
+            status.desired_replicas
+        } else {
+            pool.pool().replicas
+        },
         ready: status.ready_replicas,
         draining: status.draining,
         streams: status.streams,
         viewers: status.viewers,
         version: status.version.clone().or_else(|| pool.pool().version.clone()),
         revision: status.revision.clone(),
+        waiting_for: status.waiting_for.clone(),
+        metrics: status.metrics.clone(),
+        problems: limits(&status.conditions),
         message: message.or(degraded).or_else(|| unseen(status.observed_generation, pool.meta())),
         age_seconds: age(pool.meta(), now),
         pods: views,
