@@ -62,7 +62,9 @@ fn a_viewer_of_a_drained_edge_goes_on_at_another_one() {
 /// Stops the origin of a stream whose publisher understands what it is told then, while somebody watches.
 fn stop_origin(manner: Manner) -> Told {
     let mut cluster = Cluster::start(&["o1", "o2", "e1"]);
-    let [o1, o2] = ["o1", "o2"].map(|name| cluster.node(name).rtmp("/LiveApp/cam1"));
+    let o1 = cluster.node("o1").rtmp("/LiveApp/cam1");
+    // By what it says it is another one, which would be refused while the first one sends.
+    let o2 = cluster.node("o2").rtmp("/LiveApp/cam1?again=1");
     let temp = tempfile::tempdir().expect("a directory");
     let encoder = Encoder::start(temp.path(), manner, o1, o2);
     let mut viewer = Viewer::start(cluster.node("e1").http, "cam1");
@@ -73,16 +75,17 @@ fn stop_origin(manner: Manner) -> Told {
     ending.signal("TERM");
     if manner == Manner::LeavesFirst {
         // There is time to look: the stream waits here for its publisher to be somewhere else.
+        wait_for(MOMENT, "the publisher to leave", || encoder.is_away());
         wait_for(MOMENT, "it to say for whom it waits", || {
             let told = waits(ending, "o1");
             told["by"] == "signal" && told["deadlineIn"] == 0 && told["waitingPublishers"] == 1
         });
         assert_eq!((status(&ending.url("/readyz")), status(&ending.url("/acceptz"))), (200, 503));
     }
+    viewer.watch(5);
     wait_for(MOMENT, "the other origin to own it", || {
         owner(cluster.node("e1"), "cam1").as_deref() == Some("o2")
     });
-    viewer.watch(5);
     assert!(viewer.discontinuities <= 1, "{}", viewer.discontinuities);
     cluster.ended("o1");
     encoder.end()

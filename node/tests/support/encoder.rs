@@ -35,6 +35,7 @@ pub struct Told {
 /// Publishes until it is dropped or ended.
 pub struct Encoder {
     stop: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
     thread: JoinHandle<Told>,
 }
 
@@ -93,9 +94,15 @@ impl Encoder {
         assert!(super::run(Duration::from_secs(60), "ffmpeg", &arguments).status.success());
         let tags = tags(&std::fs::read(&file).expect("a file"));
         let stop = Arc::new(AtomicBool::new(false));
-        let over = stop.clone();
-        let thread = std::thread::spawn(move || publish(&tags, manner, &first, &second, &over));
-        Encoder { stop, thread }
+        let away = Arc::new(AtomicBool::new(false));
+        let (over, left) = (stop.clone(), away.clone());
+        let thread = std::thread::spawn(move || publish(&tags, manner, [&first, &second], &over, &left));
+        Encoder { stop, away, thread }
+    }
+
+    /// Whether it has left, and is on its way to somewhere else.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Relaxed)
     }
 
     pub fn end(self) -> Told {
@@ -104,7 +111,13 @@ impl Encoder {
     }
 }
 
-fn publish(tags: &[Tag], manner: Manner, first: &str, second: &str, stop: &AtomicBool) -> Told {
+fn publish(
+    tags: &[Tag],
+    manner: Manner,
+    [first, second]: [&str; 2],
+    stop: &AtomicBool,
+    away: &AtomicBool,
+) -> Told {
     let mut told = Told::default();
     let mut connection = Connection::open(first);
     let begin = Instant::now();
@@ -126,7 +139,10 @@ fn publish(tags: &[Tag], manner: Manner, first: &str, second: &str, stop: &Atomi
             if manner == Manner::LeavesFirst {
                 connection.client.finish();
                 connection.events(Duration::ZERO);
+                let _ = connection.socket.shutdown(std::net::Shutdown::Both);
+                away.store(true, Relaxed);
                 std::thread::sleep(Duration::from_secs(2));
+                away.store(false, Relaxed);
             }
             let asked = Instant::now();
             let mut old = std::mem::replace(&mut connection, Connection::open(second));

@@ -1,4 +1,5 @@
-//! A viewer of HLS who keeps a connection as long as the server does, and a balancer in front of nodes.
+//! A viewer of HLS who waits for what comes next and keeps a connection as long as the server does, and a balancer in
+//! front of nodes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -83,13 +84,13 @@ impl Viewer {
         while self.segments.len() < wanted {
             assert!(Instant::now() < end, "{} of {wanted} segments in a minute", self.segments.len());
             self.look();
-            std::thread::sleep(Duration::from_millis(150));
         }
     }
 
     fn look(&mut self) {
         let path = self.playlist.clone();
-        let (status, body) = self.get(&path);
+        let next = self.segments.last_key_value().map(|(last, _)| format!("&_HLS_msn={}", last + 1));
+        let (status, body) = self.get(&format!("{path}{}", next.unwrap_or_default()));
         let text = String::from_utf8(body).expect("text");
         assert_eq!(status, 200, "{text}");
         assert!(!text.contains("#EXT-X-ENDLIST") && !text.contains("#EXT-X-GAP"), "{text}");
