@@ -166,6 +166,20 @@ oom_score = 0
         return Daemon(name, space.inside([BIN / "device-plugin", "--directory", self.dir / "device-plugins",
                                           "--resource", resource, "--count", count])).start()
 
+    # --- accidents
+
+    def die(self):
+        """As when its machine loses power: nobody on it says goodbye, and no packet comes from it."""
+        run(space.inside(["ip", "link", "set", f"pods{self.number}", "down"]))
+        self.kubelet.kill()
+        self.containerd.kill()
+        kill_containers(self.name)
+
+    def revive(self):
+        """It is started again, as after an accident."""
+        run(space.inside(["ip", "link", "set", f"pods{self.number}", "up"]))
+        return self.start()
+
     # --- end
 
     def stop_pods(self):
@@ -194,22 +208,22 @@ oom_score = 0
         return found
 
 
-def _control_groups():
-    """Ours, deepest first."""
+def _control_groups(node=""):
+    """Ours, or those of one node, deepest first."""
     found = []
     for controller in CONTROLLERS.iterdir():
-        top = controller / CGROUP
+        top = controller / CGROUP / node
         if controller.is_symlink() or not top.is_dir():
             continue
         found += [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
     return found
 
 
-def kill_containers():
-    """Whatever is left in the pods' control groups."""
+def kill_containers(node=""):
+    """Whatever is left in the pods' control groups, or in those of one node."""
     for _ in range(50):
         pids = set()
-        for group in _control_groups():
+        for group in _control_groups(node):
             try:
                 pids |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
             except OSError:

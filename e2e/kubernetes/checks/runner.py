@@ -29,6 +29,7 @@ ALL = {
     "exposure": "exposure.body",
     "gpu": "gpu.body",
     "heals": "heals.body",
+    "machines": "machines.body",
     "orphans": "orphans.body",
     "optional": "optional.body",
     "metricsapi": "metricsapi.body",

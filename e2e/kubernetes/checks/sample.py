@@ -159,9 +159,9 @@ class Sample:
     def address(self, service):
         return demo.address(self.kubernetes, service)
 
-    def publish(self, stream="check"):
-        """A publisher through the origin pool's Service, once its stream plays through the edge pool's."""
-        publisher = Publisher(stream, self.address("demo-origin"))
+    def publish(self, stream="check", pod=None):
+        """A publisher through the origin pool's Service, or at a pod, once its stream plays through the edge pool's Service."""
+        publisher = Publisher(stream, pod["status"]["podIP"] if pod else self.address("demo-origin"))
         self.publishers.append(publisher)
 
         def running():

@@ -24,6 +24,13 @@ const DEPARTED: Duration = Duration::from_secs(60);
 /// How often it is tried again to read machines, when that is forbidden.
 const FORBIDDEN: Duration = Duration::from_secs(60);
 
+/// So many refusals in a row, [`SOON`] apart, are none: an API server that has just started refuses what is granted, until it has read the
+/// roles.
+const EARLY: u32 = 5;
+
+/// After an early refusal.
+const SOON: Duration = Duration::from_secs(2);
+
 /// What is known of all machines; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Machines(Arc<Inner>);
@@ -156,10 +163,12 @@ pub(super) async fn follow(
     let changed = |event: CacheEvent<'_, Node>| machines.changed(&stores, &triggers, &event);
     let mut stream = Box::pin(watcher(api.clone(), Config::default()));
     let mut failures = Failures::default();
+    let mut refusals = 0;
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Apply(mut node) | Event::InitApply(mut node)) => {
                 failures.over();
+                refusals = 0;
                 node.slim();
                 applied(&source.part, node, &changed);
             }
@@ -178,6 +187,10 @@ pub(super) async fn follow(
                     );
                     stores.trigger_all(&triggers);
                 }
+            }
+            Err(error) if is_forbidden(&error) && refusals < EARLY => {
+                refusals += 1;
+                tokio::time::sleep(SOON).await;
             }
             Err(error) if is_forbidden(&error) => {
                 source.metrics.machines_known.set(0);

@@ -318,24 +318,30 @@ async fn a_cordon_is_the_turn_of_the_pools_there() {
 #[tokio::test(start_paused = true)]
 async fn without_rights_machines_are_unknown_and_asked_for_now_and_then() {
     let (pod, node) = pod_and_machine();
-    let script = Script::of([
-        Answer::Forbidden,
-        Answer::Forbidden,
-        Answer::List(vec![node(1, json!({}))]),
-        Answer::Watch(vec![]),
-        // The role is taken away again.
-        Answer::Forbidden,
-    ]);
+    let refused = |times| (0..times).map(|_| Answer::Forbidden);
+    let script = Script::of(
+        refused(7)
+            .chain([Answer::List(vec![node(1, json!({}))]), Answer::Watch(vec![])])
+            // The API server is started again, and has not read the roles.
+            .chain(refused(2))
+            .chain([Answer::Watch(vec![event("MODIFIED", node(2, json!({})))])])
+            // The role is taken away.
+            .chain(refused(100)),
+    );
     let (stores, _triggers, metrics) = follow_machines(&script, pod);
-    // Whoever waits for what is in Kubernetes does not wait for this.
+    let known = || matches!(stores.machines.get("m1"), Machine::There(_));
+    // Whoever waits for what is in Kubernetes does not wait long for this.
+    let begun = tokio::time::Instant::now();
     stores.machines.ready().await;
-    tokio::time::sleep(Duration::from_secs(70)).await;
-    assert!(matches!(stores.machines.get("m1"), Machine::Unknown));
-    assert_eq!((script.asked().len(), metrics.machines_known.get()), (2, 0));
-    tokio::time::sleep(Duration::from_millis(50_200)).await;
-    assert!(matches!(stores.machines.get("m1"), Machine::There(_)));
-    assert_eq!(metrics.machines_known.get(), 1);
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(matches!(stores.machines.get("m1"), Machine::Unknown));
-    assert_eq!(metrics.machines_known.get(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    tokio::time::sleep(Duration::from_secs(55)).await;
+    assert_eq!((known(), script.asked().len(), metrics.machines_known.get()), (false, 6, 0));
+    tokio::time::sleep(Duration::from_secs(66)).await;
+    assert_eq!((known(), metrics.machines_known.get()), (true, 1));
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(known(), "a moment's refusal takes nothing back");
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((known(), metrics.machines_known.get()), (false, 0));
 }
