@@ -218,7 +218,7 @@ def metrics_api_is_whole():
     if not any(rule["ports"] == [{"port": 8443, "protocol": "TCP"}] and "from" not in rule for rule in policy["ingress"]):
         wrong.append("the NetworkPolicy keeps the API server out")
     bound = [name for kind, _, name in objects if kind == "ClusterRoleBinding"]
-    if bound != ["sluice-operator-metrics-api"]:
+    if sorted(bound) != ["sluice-operator-machines", "sluice-operator-metrics-api"]:
         wrong.append(f"watchNamespaces is given, and yet rights are granted in all namespaces by {bound}")
     asked = {rule for (kind, _, name), each in objects.items() if kind == "ClusterRole" and name == "sluice-view" for rule in
              (resource for rule in each["rules"] if rule["apiGroups"] == ["custom.metrics.k8s.io"] for resource in rule["resources"])}
