@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use kube::Client;
 use sluice_custom_metrics::Version;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use server::ListenError;
 
@@ -24,6 +24,7 @@ use crate::health::{Beat, Health};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::owned::Stores;
+use crate::pool::observe;
 use crate::settings::Settings;
 use certificate::{Authority, Leaf};
 use front::Front;
@@ -33,6 +34,9 @@ use source::Source;
 
 /// How often what the API server knows of this server is compared with what it should.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The first reports are waited for so long.
+const FIRST: Duration = Duration::from_secs(10);
 
 /// Whether the operator serves metrics to autoscalers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,21 @@ impl MetricsApi {
     pub fn lead(&self) {
         self.leads.send_replace(true);
     }
+}
+
+/// Waits until every node that runs was heard, or is known not to answer: before that, this replica has no answers, and another one
+/// should be asked. Not for long: nodes that hang keep nobody from being ready.
+pub async fn first_reports(stores: &Stores, nodes: &Nodes) {
+    let heard = async {
+        while stores.pods.all().iter().any(|pod| {
+            let seen = pod.metadata.uid.as_deref().and_then(|uid| nodes.get(uid));
+            observe::is_unheard(pod, seen.as_ref())
+        }) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // What is not heard by then is told when it is asked for.
+    let _ = timeout(FIRST, heard).await;
 }
 
 /// Keeps certificate, trust and registration as they should be.

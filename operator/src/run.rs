@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::http::{self, HttpError};
 use crate::leader::{Leader, Lost};
 use crate::metrics::Metrics;
-use crate::metrics_api::{ListenError, MetricsApi};
+use crate::metrics_api::{self, ListenError, MetricsApi};
 use crate::nodes::{Nodes, Urgency};
 use crate::owned::{ClusterRef, PoolRef, Stores, Triggers, Watches};
 use crate::pool;
@@ -94,16 +94,20 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         &events,
         &metrics,
     );
+    let nodes = nodes(&settings, &stores, &triggers, &metrics);
+    let metrics_api = MetricsApi::start(&client, &settings, &stores, &nodes, &metrics, &health).await?;
     tokio::spawn({
-        let (stores, health) = (stores.clone(), health.clone());
+        let (stores, nodes, health) = (stores.clone(), nodes.clone(), health.clone());
+        let answers = settings.metrics_api;
         async move {
             stores.ready().await;
+            if answers {
+                metrics_api::first_reports(&stores, &nodes).await;
+            }
             health.set_ready();
         }
     });
 
-    let nodes = nodes(&settings, &stores, &triggers, &metrics);
-    let metrics_api = MetricsApi::start(&client, &settings, &stores, &nodes, &metrics, &health).await?;
     let mut leader = Leader::new(client.clone(), &settings, health.watch("leader"), &metrics);
     tokio::select! {
         () = leader.acquire() => {}
