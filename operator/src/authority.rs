@@ -190,7 +190,7 @@ async fn within<T>(
     }
 }
 
-fn secret(namespace: &str, authority: &OperatorAuthority) -> Secret {
+pub(crate) fn secret(namespace: &str, authority: &OperatorAuthority) -> Secret {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let labels = [(standard::NAME, standard::OPERATOR), (standard::COMPONENT, "operator-ca")];
     Secret {

@@ -197,3 +197,116 @@ fn wanted(cluster: &MediaCluster) -> SecretRef {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use sluice_crds::{EdgePool, OriginPool};
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    /// An API server that has the operator's CA, once that was made.
+    fn server(made: bool) -> Client {
+        let authority = OperatorAuthority::generate().expect("randomness");
+        let secret = serde_json::to_vec(&authority::secret("sluice-system", &authority)).expect("json");
+        let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
+        let missing = serde_json::to_vec(&missing).expect("json");
+        let service = tower::service_fn(move |request: Request<Body>| {
+            assert_eq!(request.method(), http::Method::GET, "who stands by only reads");
+            let there = made && request.uri().path().ends_with(authority::SECRET);
+            let mut response =
+                Response::new(Body::from(if there { secret.clone() } else { missing.clone() }));
+            *response.status_mut() =
+                http::StatusCode::from_u16(if there { 200 } else { 404 }).expect("a status");
+            std::future::ready(Ok::<_, std::io::Error>(response))
+        });
+        Client::new(service, "sluice-system")
+    }
+
+    fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    /// A cluster whose status names the key of this hash, with a pool of two pods, one of which has no address yet.
+    fn stores(key_hash: &str) -> Stores {
+        let pod = |name: &str, status: Value| -> Pod {
+            object(json!({
+                "metadata": {
+                    "name": name, "namespace": "media", "uid": name,
+                    "ownerReferences": [{ "apiVersion": "v1", "kind": "EdgePool", "name": "e", "uid": "pool", "controller": true }],
+                },
+                "status": status,
+            }))
+        };
+        Stores {
+            clusters: Cache::of([object::<MediaCluster>(json!({
+                "apiVersion": "sluice.dev/v1alpha1", "kind": "MediaCluster",
+                "metadata": { "name": "c", "namespace": "media" },
+                "spec": { "database": { "external": { "secret": { "name": "d" } } } },
+                "status": { "clusterKeyHash": key_hash },
+            }))]),
+            origins: Cache::of(Vec::<OriginPool>::new()),
+            edges: Cache::of([object::<EdgePool>(json!({
+                "apiVersion": "sluice.dev/v1alpha1", "kind": "EdgePool",
+                "metadata": { "name": "e", "namespace": "media", "uid": "pool" },
+                "spec": { "clusterRef": { "name": "c" } },
+            }))]),
+            pods: Cache::of([pod("e-0", json!({ "podIP": "127.0.0.1" })), pod("e-1", json!({}))]),
+            secrets: Cache::of([object::<Secret>(json!({
+                "metadata": { "name": "c-cluster-key", "namespace": "media" },
+                "data": { "key": k8s_openapi::ByteString(KEY.into()) },
+            }))]),
+            ..Stores::default()
+        }
+    }
+
+    fn standby(made: bool, key_hash: &str) -> (Standby, watch::Sender<bool>) {
+        let (told, leads) = watch::channel(false);
+        let standby = Standby {
+            client: server(made),
+            namespace: "sluice-system".into(),
+            stores: stores(key_hash),
+            nodes: Nodes::new(Duration::from_secs(2), &Metrics::new(), |_, _| {}),
+            leads,
+            authority: None,
+            keys: HashMap::new(),
+            pools: HashSet::new(),
+        };
+        (standby, told)
+    }
+
+    #[tokio::test]
+    async fn nodes_are_followed_until_their_pool_is_gone() {
+        let beat = Beat::new("standby");
+        let (mut standby, _told) = standby(true, &hash(KEY.as_bytes()));
+        standby.pass(&beat).await;
+        assert!(standby.nodes.get("e-0").is_some() && standby.nodes.len() == 1);
+        standby.stores.edges = Cache::of([]);
+        standby.pass(&beat).await;
+        assert!(standby.nodes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn without_what_lets_it_in_nobody_is_followed() {
+        let beat = Beat::new("standby");
+        for (made, key_hash) in [(false, hash(KEY.as_bytes())), (true, hash(b"another key"))] {
+            let (mut standby, _told) = standby(made, &key_hash);
+            standby.pass(&beat).await;
+            assert!(standby.nodes.is_empty(), "{made}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leads_by_then_is_not_disturbed() {
+        let (mut standby, told) = standby(true, &hash(KEY.as_bytes()));
+        told.send_replace(true);
+        standby.pass(&Beat::new("standby")).await;
+        assert!(standby.nodes.is_empty());
+    }
+}
