@@ -445,7 +445,8 @@ fn relay() -> io::Result<()> {
     };
     put("control_report", "draining", &serde_json::to_vec(&report)?)?;
     let v1beta2 = "/apis/custom.metrics.k8s.io/v1beta2";
-    let pool = format!("{v1beta2}/namespaces/media/edgepools.sluice.dev/demo-edge/viewers?metricLabelSelector=");
+    let pool =
+        format!("{v1beta2}/namespaces/media/edgepools.sluice.dev/demo-edge/viewers?metricLabelSelector=");
     put("custom_metrics_path", "pool", pool.as_bytes())?;
     let pods = "namespaces/media/pods/%2A/streams?labelSelector=a%3Db%2Cc+in+%28d%2Ce%29%2C%21f%2Cg+notin+%28h%29%2Ci%21%3Dj";
     put("custom_metrics_path", "pods", format!("{v1beta2}/{pods}").as_bytes())?;

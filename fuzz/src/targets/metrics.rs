@@ -26,7 +26,8 @@ pub(crate) fn path(data: &[u8]) {
         None => (text, None),
     };
     let good = |name: &str| {
-        (1..=253).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == '/' || c == '%' || c.is_whitespace())
+        (1..=253).contains(&name.len())
+            && !name.contains(|c: char| c.is_control() || c == '/' || c == '%' || c.is_whitespace())
     };
     match Ask::parse(path, query) {
         Ok(Ask::Value(question)) => {
