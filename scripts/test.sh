@@ -46,7 +46,7 @@ step "a cluster behind nginx, without a database" scripts/cluster.sh local --che
 # The whole of `kubernetes.sh check` is in `make test-scale`.
 export SLUICE_PROFILE=ci
 step "Kubernetes: the operator and a sample cluster" scripts/kubernetes.sh demo
-step "Kubernetes: checks" scripts/kubernetes.sh check manifests specs plays gitops drains plugin heals orphans key
+step "Kubernetes: checks" scripts/kubernetes.sh check manifests specs plays gitops autoscale drains plugin heals orphans key
 
 for name in "${BROKEN[@]}"; do echo "failed: $name"; done
 echo "$PASSED passed, $FAILED failed"

@@ -16,8 +16,8 @@ def body(checks, sample):
         sample.plays("loss0")
         crowd = sample.load_players("crowd", 20, "loss0")
         autoscale.accepting(sample, "demo-edge", 2, 2 * autoscale.PATIENCE)
-        stay = sample.load_players("stay", 8, "loss0")
-        autoscale.counted(sample, "demo-edge", "viewers", 28)
+        stay = sample.load_players("stay", autoscale.STAY, "loss0")
+        autoscale.counted(sample, "demo-edge", "viewers", 20 + autoscale.STAY)
         autoscale.accepting(sample, "demo-edge", 3, 2 * autoscale.PATIENCE)
         before = sample.uids()
 
