@@ -234,6 +234,17 @@ def metrics_api_is_whole():
     return wrong
 
 
+def values_of_the_chart_before_do():
+    """`helm upgrade --reuse-values` gives the chart no value that came later: it is as with the defaults then, and each can still be set."""
+    later = "metricsApi=null,rbac.machines=null"
+    before, now = helm("--set", later), helm()
+    wrong = [] if before == now else [f"without {later} it is not what it is with the defaults"]
+    served = [each for each in helm("--set", "rbac.machines=null,metricsApi.enabled=true") if each["kind"] == "APIService"]
+    if len(served) != 2:
+        wrong.append(f"metricsApi.enabled is set with the values of the chart before, and there are {len(served)} APIServices")
+    return wrong
+
+
 def wrong_values_are_refused():
     wrong = []
     for value, says in (("replicas=-1", "replicas"), ("replicaCount=2", "replicaCount"), ("image.tag=a b", "tag"), ("log.format=xml", "format"),
@@ -318,8 +329,8 @@ def samples_render():
     return wrong
 
 
-CHECKS = (generated_files_are_current, chart_and_kustomize_are_the_same, chart_is_sound, metrics_api_is_whole, wrong_values_are_refused, rights_are_named,
-          operator_knows_its_environment, metrics_exist, versions_are_one, samples_render)
+CHECKS = (generated_files_are_current, chart_and_kustomize_are_the_same, chart_is_sound, metrics_api_is_whole, values_of_the_chart_before_do,
+          wrong_values_are_refused, rights_are_named, operator_knows_its_environment, metrics_exist, versions_are_one, samples_render)
 
 
 def main(words):

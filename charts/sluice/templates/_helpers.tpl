@@ -25,9 +25,15 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Whether they are served. Without a replica nobody would answer, and an APIService without a server keeps every namespace from being deleted. */}}
+{{/* Whether they are served. Without a replica nobody would answer, and an APIService without a server keeps every namespace from being deleted.
+With `helm upgrade --reuse-values` the values are those of the chart before, which may not have this one, or that below. */}}
 {{- define "sluice.metricsApi" -}}
-{{- if and .Values.metricsApi.enabled (gt (int .Values.replicas) 0) -}}true{{- end -}}
+{{- if and (.Values.metricsApi | default dict).enabled (gt (int .Values.replicas) 0) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the operator may list and watch machines. */}}
+{{- define "sluice.machines" -}}
+{{- if dig "machines" true .Values.rbac -}}true{{- end -}}
 {{- end -}}
 
 {{- define "sluice.metricsApiService" -}}
