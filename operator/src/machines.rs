@@ -119,7 +119,7 @@ fn has_taint(node: &Node, key: &str) -> bool {
 pub fn keep_away(pod: &mut Pod, machines: &Machines, drain_taints: &[String]) {
     let Some(spec) = &mut pod.spec else { return };
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    // Most pods tolerate nothing: then there is nothing to look through.
+    // What tolerates nothing needs no look at the machines.
     if tolerations.is_empty() {
         return;
     }

@@ -18,9 +18,6 @@ pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// A stop may be put off at most this long, so that it and the end of the node fit into [`GRACE`].
 pub(crate) const STOP_DELAY: Duration = Duration::from_secs(15);
 
-/// How long the end of a node itself may take.
-const SHUTDOWN: &str = "10s";
-
 /// The one setting of the operator's that a spec may set as well.
 const LOG_FORMAT: &str = "log_format";
 
@@ -45,7 +42,7 @@ pub fn drain_deadline_of(pool: &Pool, grace: Option<Duration>) -> Duration {
 fn settings(pool: &Pool, generation: i64, grace: Option<Duration>) -> BTreeMap<String, String> {
     let written = generation::of(generation).written;
     let mut all = pool.spec().config.clone();
-    for (key, value) in ours(pool, grace) {
+    for (key, value) in ours(pool, generation, grace) {
         // What the operator says stands above the spec but for the format of the log, which is a matter of taste.
         if written.contains(&key) && (key != LOG_FORMAT || !all.contains_key(key)) {
             all.insert(key.to_owned(), value);
@@ -54,8 +51,8 @@ fn settings(pool: &Pool, generation: i64, grace: Option<Duration>) -> BTreeMap<S
     all
 }
 
-/// What the operator itself says, as the newest generation does.
-pub(crate) fn ours(pool: &Pool, grace: Option<Duration>) -> BTreeMap<&'static str, String> {
+/// What the operator itself says: every setting of the newest generation, each with the value that it has in the `generation`.
+pub(crate) fn ours(pool: &Pool, generation: i64, grace: Option<Duration>) -> BTreeMap<&'static str, String> {
     let cluster = pool.cluster();
     let (wait, for_whom) = match pool.drain_policy() {
         DrainPolicy::Wait => (drain_deadline_of(pool, grace), "all"),
@@ -75,7 +72,7 @@ pub(crate) fn ours(pool: &Pool, grace: Option<Duration>) -> BTreeMap<&'static st
         ("operator_ca", paths::OPERATOR_CA.into()),
         ("drain_deadline", format!("{}s", wait.as_secs())),
         ("drain_waits_for", for_whom.into()),
-        ("shutdown_timeout", SHUTDOWN.into()),
+        ("shutdown_timeout", generation::of(generation).shutdown.into()),
     ]);
     if let Some(streams) = pool.spec().capacity.streams {
         all.insert("max_streams", streams.to_string());

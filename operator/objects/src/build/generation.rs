@@ -18,41 +18,52 @@ pub(crate) struct Generation {
     /// nothing: the node's own default, so that taking a setting out of the spec takes it back on nodes that were started with it.
     /// `None` where the operator always has a value.
     pub(crate) live: &'static [(&'static str, Option<&'static str>)],
+    /// How long the end of a node itself may take. With the longest stop delay it fits into the half-minute of a pod's grace.
+    pub(crate) shutdown: &'static str,
+    /// Whether its pods stay where they are when their machine does not answer. Without, Kubernetes deletes them after five minutes,
+    /// though they may run and have sessions.
+    pub(crate) outlasts_silence: bool,
 }
 
+/// What the first generation writes, and every later one so far.
+const WRITTEN: &[&str] = &[
+    "admin_token_file",
+    "cluster_key_file",
+    "cluster_mode",
+    "data_dir",
+    "drain_deadline",
+    "drain_waits_for",
+    "log_format",
+    "max_streams",
+    "max_viewers",
+    "node_group",
+    "operator_ca",
+    "role",
+    "rtmps_addr",
+    "shutdown_timeout",
+    "store_file",
+    "store_prefix",
+    "tls_cert",
+    "tls_key",
+];
+
+/// What the nodes of the first generation take while they run, and those of every later one so far.
+const LIVE: &[(&str, Option<&str>)] = &[
+    ("drain_deadline", None),
+    ("drain_waits_for", None),
+    ("log", Some("info")),
+    ("max_streams", Some("2000")),
+    ("max_viewers", Some("")),
+    ("shutdown_timeout", None),
+    ("stop_delay", Some("")),
+];
+
 /// All of them, the first one first. Raising [`TEMPLATE`] needs another entry.
-const ALL: [Generation; TEMPLATE as usize] = [Generation {
-    file: "node.toml",
-    written: &[
-        "admin_token_file",
-        "cluster_key_file",
-        "cluster_mode",
-        "data_dir",
-        "drain_deadline",
-        "drain_waits_for",
-        "log_format",
-        "max_streams",
-        "max_viewers",
-        "node_group",
-        "operator_ca",
-        "role",
-        "rtmps_addr",
-        "shutdown_timeout",
-        "store_file",
-        "store_prefix",
-        "tls_cert",
-        "tls_key",
-    ],
-    live: &[
-        ("drain_deadline", None),
-        ("drain_waits_for", None),
-        ("log", Some("info")),
-        ("max_streams", Some("2000")),
-        ("max_viewers", Some("")),
-        ("shutdown_timeout", None),
-        ("stop_delay", Some("")),
-    ],
-}];
+const ALL: [Generation; TEMPLATE as usize] = [
+    Generation { file: "node.toml", written: WRITTEN, live: LIVE, shutdown: "10s", outlasts_silence: false },
+    // A publisher that is asked to come back gets four fifths of the end: the 10 s that it is given at most.
+    Generation { file: "node-2.toml", written: WRITTEN, live: LIVE, shutdown: "15s", outlasts_silence: true },
+];
 
 impl Generation {
     /// Whether its nodes take a setting while they run.

@@ -5,11 +5,17 @@ use k8s_openapi::api::core::v1::{
     Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 
-use super::{gpu, meta};
+use super::{generation, gpu, meta};
 use crate::Pool;
 
 /// The label of machines with their own name.
 const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// The taints that Kubernetes gives to a machine that does not answer.
+const SILENT: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// The effect of taints by which pods that run are deleted.
+const NO_EXECUTE: &str = "NoExecute";
 
 /// The spec's affinity; pods of the pool prefer different machines unless the spec says something of pods to avoid.
 pub(crate) fn affinity(pool: &Pool) -> Affinity {
@@ -50,14 +56,33 @@ fn require(selector: &mut NodeSelector, requirement: &NodeSelectorRequirement) {
     }
 }
 
-pub(crate) fn tolerations(pool: &Pool) -> Option<Vec<Toleration>> {
-    let mut all = pool.spec().placement.tolerations.clone();
+/// The spec's tolerations, that of the GPU, and those by which pods stay on a machine that does not answer.
+pub(crate) fn tolerations(pool: &Pool, generation: i64) -> Option<Vec<Toleration>> {
+    let given = &pool.spec().placement.tolerations;
+    let mut all = given.clone();
     for one in gpu::tolerations(&pool.spec().gpu) {
         if !all.contains(&one) {
             all.push(one);
         }
     }
+    if generation::of(generation).outlasts_silence {
+        all.extend(SILENT.into_iter().filter(|key| !says_of(given, key)).map(|key| Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(NO_EXECUTE.into()),
+            ..Toleration::default()
+        }));
+    }
     (!all.is_empty()).then_some(all)
+}
+
+/// Whether tolerations say how long a pod stays with this taint, as Kubernetes reads them before it adds its own five minutes.
+fn says_of(tolerations: &[Toleration], key: &str) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    tolerations.iter().any(|one| {
+        let (its, effect) = (text(&one.key), text(&one.effect));
+        (its.is_empty() || its == key) && (effect.is_empty() || effect == NO_EXECUTE)
+    })
 }
 
 /// The spec's constraints; one without a selector means the pool's pods.

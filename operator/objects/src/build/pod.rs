@@ -88,7 +88,7 @@ fn spec(pool: &Pool, name: &str, generation: i64) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         affinity: Some(placement::affinity(pool)),
-        tolerations: placement::tolerations(pool),
+        tolerations: placement::tolerations(pool, generation),
         topology_spread_constraints: placement::spread(pool),
         node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
         priority_class_name: placement.priority_class_name.clone(),

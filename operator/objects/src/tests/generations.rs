@@ -73,11 +73,11 @@ fn stay_what_they_were() {
 
 #[test]
 fn the_newest_writes_all_that_the_operator_says() {
-    let said: Vec<&str> = config::ours(&talkative(), None).into_keys().collect();
+    let said: Vec<&str> = config::ours(&talkative(), TEMPLATE, None).into_keys().collect();
     assert_eq!(generations::of(TEMPLATE).written, said);
     for generation in generations::all() {
         assert!(generation.written.is_sorted() && generation.live.is_sorted());
-        let table: toml::Table = config_toml(&talkative(), 1).parse().expect("TOML");
+        let table: toml::Table = config_toml(&talkative(), TEMPLATE).parse().expect("TOML");
         assert!(generation.written.iter().all(|key| table.contains_key(*key)), "{table:?}");
         for (key, _) in generation.live {
             assert!(sluice_control::LIVE_SETTINGS.contains(key), "nodes of now refuse {key}");
@@ -85,6 +85,19 @@ fn the_newest_writes_all_that_the_operator_says() {
     }
     let files: BTreeSet<&str> = generations::all().iter().map(|generation| generation.file).collect();
     assert_eq!(files.len(), generations::all().len(), "each has a file of its own");
+}
+
+#[test]
+fn publishers_have_ten_seconds_to_come_back_within_the_grace() {
+    // Four fifths of the end are theirs (node: `Farewell`).
+    let told = |number: i64| live_settings(&talkative(), number, None).settings["shutdown_timeout"].clone();
+    assert_eq!((told(1), told(2)), (json!("10s"), json!("15s")));
+    assert!(Duration::from_secs(15) * 4 / 5 >= Duration::from_secs(10));
+    assert!(config::STOP_DELAY + Duration::from_secs(15) <= config::GRACE);
+    for number in 1..=TEMPLATE {
+        let file: toml::Table = config_toml(&talkative(), number).parse().expect("TOML");
+        assert_eq!(file["shutdown_timeout"].as_str(), told(number).as_str(), "{number}");
+    }
 }
 
 #[test]

@@ -15,15 +15,15 @@ fn of_cluster(more: Value) -> String {
 }
 
 #[test]
-fn stays_what_it_was_in_the_first_release() {
-    // Another value here replaces every pod of every user. It may change only together with TEMPLATE.
-    assert_eq!(of(json!({})), "4cbc985638");
-    assert_eq!(
-        of(
-            json!({ "gpu": { "mode": "ExtendedResource" }, "config": { "hls_segment_time": "4s" }, "storage": { "size": "1Gi" } })
-        ),
-        "f694b98f56"
-    );
+fn stays_what_it_was_in_each_generation() {
+    // Another value here replaces every pod of every user. A generation that is added gets a line of its own.
+    let more = json!({ "gpu": { "mode": "ExtendedResource" }, "config": { "hls_segment_time": "4s" }, "storage": { "size": "1Gi" } });
+    let of = |spec: &Value, generation| revision(&origins(spec.clone()), generation);
+    let all = [["4cbc985638", "f694b98f56"], ["c9c3bb724d", "e0674670c7"]];
+    assert_eq!(i64::try_from(all.len()), Ok(TEMPLATE));
+    for (generation, was) in (1..).zip(all) {
+        assert_eq!([of(&json!({}), generation), of(&more, generation)], was, "{generation}");
+    }
 }
 
 #[test]

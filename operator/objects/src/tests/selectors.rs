@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_crds::names;
 
 use super::{cluster, edges, origins, served, site};
@@ -323,7 +323,7 @@ fn a_gpu_comes_with_all_that_it_needs() {
     assert!(env.iter().all(|one| one.name != "NVIDIA_VISIBLE_DEVICES"), "the device plugin says which");
     assert_eq!(spec.runtime_class_name.as_deref(), Some("nvidia"));
     let tolerated: Vec<_> = spec.tolerations.iter().flatten().filter_map(|one| one.key.clone()).collect();
-    assert_eq!(tolerated, ["nvidia.com/mig-1g.24gb", "nvidia.com/gpu"]);
+    assert_eq!(tolerated[..2], ["nvidia.com/mig-1g.24gb", "nvidia.com/gpu"]);
     let affinity = spec.affinity.expect("affinity");
     let required =
         affinity.node_affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution);
@@ -342,7 +342,33 @@ fn a_gpu_comes_with_all_that_it_needs() {
     assert_eq!(used[0].name, claims[0].name);
     let none = pod(&origins(json!({})), 0, TEMPLATE).spec.expect("a spec");
     assert_eq!(none.containers[0].resources, None);
-    assert_eq!(none.tolerations, None);
+    let tolerated: Vec<_> = none.tolerations.iter().flatten().filter_map(|one| one.key.clone()).collect();
+    assert!(tolerated.iter().all(|key| !key.contains("nvidia")), "{tolerated:?}");
+}
+
+#[test]
+fn pods_stay_on_a_machine_that_does_not_answer_unless_the_spec_says_how_long() {
+    let of = |given: Value, generation: i64| {
+        let pool = edges(json!({ "placement": { "tolerations": given } }));
+        let all = pod(&pool, 0, generation).spec.and_then(|spec| spec.tolerations).unwrap_or_default();
+        serde_json::to_value(all).expect("JSON")
+    };
+    let stays = |key: &str| json!({ "key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute" });
+    let (not_ready, unreachable) = (stays("not-ready"), stays("unreachable"));
+    assert_eq!(of(json!([]), TEMPLATE), json!([not_ready, unreachable]));
+    let other = json!({ "key": "media", "operator": "Exists" });
+    assert_eq!(of(json!([other]), TEMPLATE), json!([other, not_ready, unreachable]));
+    // What is for the scheduler alone says nothing of pods that run.
+    let placed =
+        json!({ "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule" });
+    assert_eq!(of(json!([placed]), TEMPLATE), json!([placed, not_ready, unreachable]));
+    let mut short = not_ready.clone();
+    short["tolerationSeconds"] = json!(60);
+    assert_eq!(of(json!([short]), TEMPLATE), json!([short, unreachable]));
+    let everything = json!({ "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60 });
+    assert_eq!(of(json!([everything]), TEMPLATE), json!([everything]));
+    // Pods of the first generation are as they were.
+    assert_eq!(of(json!([]), 1), json!([]));
 }
 
 #[test]
