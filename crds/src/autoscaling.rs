@@ -23,7 +23,8 @@ pub struct Autoscaling {
     /// Pods there are at most, whatever is written to `replicas`. Pods that drain, and the surge of a rollout, come on top.
     #[schemars(range(min = 1, max = 1000))]
     pub max: i32,
-    /// Live streams a pod is to have on average (the operator's metric `streams`). For origins.
+    /// Live streams a pod is to have on average (the operator's metric `streams`). For origins only: every edge that is added
+    /// carries the same streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub streams_per_pod: Option<u32>,

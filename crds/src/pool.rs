@@ -151,7 +151,10 @@ pub struct OriginPoolSpec {
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be lower-case letters, digits and '-', and begin with a letter: Services are named after it"),
     validation = Rule::new("!self.metadata.name.matches('-(headless|media|rtmp|srt|webrtc|watch|publish)$')")
-        .message("metadata.name may not end with -headless, -media, -rtmp, -srt, -webrtc, -watch or -publish: Services are named so")
+        .message("metadata.name may not end with -headless, -media, -rtmp, -srt, -webrtc, -watch or -publish: Services are named so"),
+    validation = Rule::new("!has(self.spec.autoscaling) || !has(self.spec.autoscaling.streamsPerPod)")
+        .message("autoscaling.streamsPerPod is for origins: every edge that is added carries the same streams. Use autoscaling.viewersPerPod")
+        .field_path(".spec.autoscaling.streamsPerPod")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePoolSpec {
@@ -324,7 +327,9 @@ pub struct Placement {
     /// Affinity, as in a pod. Without pod anti-affinity here, pods of a pool prefer different machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Tolerations, as in a pod. The one for the GPU's resource name is added by itself.
+    /// Tolerations, as in a pod. The one for the GPU's resource name is added by itself, and those by which pods
+    /// stay on a machine that does not answer (`node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable`), unless one is here for
+    /// that key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// Spread, as in a pod; without a label selector the pool's pods are meant.

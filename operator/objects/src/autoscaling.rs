@@ -102,6 +102,11 @@ impl Scaling {
             let good = target.is_none_or(|target| (1..=1_000_000).contains(&target));
             problems.unless(good, &format!("{FIELD}.{name}"), "is from 1 to 1000000");
         }
+        problems.unless(
+            role == Role::Origin || streams_per_pod.is_none(),
+            &format!("{FIELD}.streamsPerPod"),
+            "is for origins: every edge that is added carries the same streams. Use viewersPerPod",
+        );
         if let Some(percent) = cpu_percent {
             let field = format!("{FIELD}.cpuPercent");
             problems.unless((1..=1000).contains(percent), &field, "is from 1 to 1000");

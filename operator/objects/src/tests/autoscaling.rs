@@ -28,7 +28,7 @@ fn without_autoscaling_there_is_none() {
 
 #[test]
 fn it_scales_the_pool_on_what_the_spec_names() {
-    let pool = edges(json!({
+    let pool = origins(json!({
         "resources": { "requests": { "cpu": "1" } },
         "autoscaling": { "min": 2, "max": 9, "viewersPerPod": 100, "streamsPerPod": 5, "cpuPercent": 60,
             "metrics": [{ "type": "External", "external": { "metric": { "name": "queue" }, "target": { "type": "AverageValue", "averageValue": 5 } } }] }
@@ -37,7 +37,7 @@ fn it_scales_the_pool_on_what_the_spec_names() {
     let target = &spec.scale_target_ref;
     assert_eq!(
         (target.api_version.as_deref(), target.kind.as_str(), target.name.as_str()),
-        (Some("sluice.dev/v1alpha1"), "EdgePool", "demo-edge")
+        (Some("sluice.dev/v1alpha1"), "OriginPool", "demo-origin")
     );
     assert_eq!((spec.min_replicas, spec.max_replicas), (Some(2), 9));
     let metrics: Vec<Value> = spec
@@ -48,7 +48,7 @@ fn it_scales_the_pool_on_what_the_spec_names() {
         .collect();
     let object = |name: &str, value: &str| {
         json!({ "type": "Object", "object": {
-            "describedObject": { "apiVersion": "sluice.dev/v1alpha1", "kind": "EdgePool", "name": "demo-edge" },
+            "describedObject": { "apiVersion": "sluice.dev/v1alpha1", "kind": "OriginPool", "name": "demo-origin" },
             "metric": { "name": name }, "target": { "type": "AverageValue", "averageValue": value } } })
     };
     assert_eq!(metrics[0], object("streams", "5"));

@@ -210,6 +210,10 @@ proptest! {
         let cluster: MediaCluster = super::cluster_resource(of_cluster);
         let cluster = Cluster::new(&cluster, &pinned()).expect("made to be right");
         selectors::check_cluster(&cluster, origin);
+        let mut part = part;
+        if !origin && part["autoscaling"].is_object() {
+            part["autoscaling"]["viewersPerPod"] = part["autoscaling"]["streamsPerPod"].take();
+        }
         let spec = pool_spec(part.clone());
         let (pool, kind) = if origin {
             (Pool::new(&resource::<OriginPool>("OriginPool", &name, spec), &cluster), "OriginPool")

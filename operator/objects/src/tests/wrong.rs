@@ -242,6 +242,11 @@ fn of_a_pool() {
     for (spec, field) in table {
         says(origins_with(spec.clone()), field, &spec);
     }
+    let streams = json!({ "autoscaling": { "min": 1, "max": 4, "streamsPerPod": 5 } });
+    assert!(origins_with(streams.clone()).is_ok());
+    let edges =
+        Pool::new(&resource::<EdgePool>("EdgePool", "demo-edge", pool_spec(streams.clone())), &cluster());
+    says(edges, "spec.autoscaling.streamsPerPod", &streams);
     for path in [
         "/etc/sluice",
         "/etc/sluice/",
