@@ -113,7 +113,7 @@ async fn run<K: PoolKind + Kind>(
     let mut floor = None;
     if let Some(valid) = &mut valid {
         valid.wish.unheard = unheard;
-        floor = floored(context, valid, &uid, &seen, resource.status(), now);
+        floor = floored(context, key, valid, &uid, &seen, resource.status(), now);
         valid.wish.floor = floor.map_or(0, |floor| floor.pods);
         floor.and_then(|floor| floor.again).into_iter().for_each(&mut sooner);
     }
@@ -280,9 +280,10 @@ fn validate<K: PoolKind>(
     Ok(Valid { ready, pool, wish, generation, spec })
 }
 
-/// What spare slots and schedules ask for; `None` without autoscaling.
+/// What spare slots and schedules ask for, and what is kept while the load is not known; `None` without autoscaling.
 fn floored(
     context: &Context,
+    key: &PoolRef,
     valid: &Valid,
     uid: &str,
     seen: &[Seen],
@@ -290,16 +291,19 @@ fn floored(
     now: Timestamp,
 ) -> Option<Floor> {
     let uid = uid.to_owned();
-    let Some(scaling) = valid.pool.scaling() else {
+    let Some(spec) = valid.pool.scaling() else {
         context.floors.remove(&uid);
         return None;
     };
     let desired = status.map(|status| status.desired_replicas);
     let load = load(valid.pool.role(), seen, desired, valid.wish.unheard);
     let mut history = context.floors.get(&uid).unwrap_or_default();
-    let floor = scaling.floors().at(now, load, &mut history);
+    let floor = spec.floors().at(now, load, &mut history);
     context.floors.put(uid, history);
-    Some(floor)
+    let autoscaler = context.stores.autoscalers.get(&key.namespace, &key.name);
+    let api = context.metrics_api.borrow().clone();
+    let scaling = Scaling { spec, autoscaler: autoscaler.as_deref(), floor, api };
+    Some(scaling.held(desired))
 }
 
 /// A pool of the other kind with the same name: their Services would be the same. The older one counts.
