@@ -80,6 +80,7 @@ fn wish(replicas: u32) -> Wish {
         stopped: false,
         taken: Default::default(),
         failed_lately: 0,
+        failed_updated: 0,
         unheard: false,
     }
 }
@@ -273,6 +274,7 @@ fn seen(slot: u32, viewers: Option<u32>) -> Seen {
         failed: false,
         started: true,
         ready: true,
+        turned: jiff::Timestamp::UNIX_EPOCH,
         crashing: false,
         machine: None,
         leaving: false,
@@ -282,7 +284,7 @@ fn seen(slot: u32, viewers: Option<u32>) -> Seen {
         marked: false,
         drain: None,
         requested: None,
-        heard: viewers.map(|viewers| Heard { accepting: true, draining: None, publishers: 1, viewers }),
+        heard: viewers.map(|viewers| Heard { accepting: true, publishers: 1, viewers, ..Heard::default() }),
     }
 }
 

@@ -259,6 +259,8 @@ fn validate<K: PoolKind>(
     })?;
     let (generation, spec) = template(&pool, resource.status());
     let scaling = pool.scaling();
+    let revision = sluice_objects::revision(&pool, generation);
+    let (failed_lately, failed_updated) = context.failures.lately(uid, &revision);
     let wish = Wish {
         replicas: pool.replicas(),
         min: scaling.map_or(0, sluice_objects::Scaling::min),
@@ -266,7 +268,7 @@ fn validate<K: PoolKind>(
         floor: 0,
         scale_in_paused: scaling.is_some_and(sluice_objects::Scaling::scale_in_paused),
         progress_deadline: pool.progress_deadline(),
-        revision: sluice_objects::revision(&pool, generation),
+        revision,
         max_surge: u32::try_from(pool.rollout().max_surge).unwrap_or_default(),
         max_unavailable: u32::try_from(pool.rollout().max_unavailable).unwrap_or_default(),
         rollout_paused: pool.rollout().paused,
@@ -274,7 +276,8 @@ fn validate<K: PoolKind>(
         policy: pool.drain_policy(),
         stopped: cluster.spec.stopped,
         taken: taken(context, resource, uid),
-        failed_lately: context.failures.lately(uid),
+        failed_lately,
+        failed_updated,
         unheard: false,
     };
     Ok(Valid { ready, pool, wish, generation, spec })
