@@ -129,31 +129,32 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Pods that failed lately.
 #[derive(Default)]
-pub struct Failures(Shelf<String, Vec<Instant>>);
+pub struct Failures(Shelf<String, Vec<(Instant, String)>>);
 
 impl Failures {
     /// Failures are remembered for so long.
     const LATELY: Duration = Duration::from_secs(600);
 
-    /// One more in this pool.
-    pub fn add(&self, pool: &str) {
+    /// More than make a difference are not kept.
+    const MOST: usize = 32;
+
+    /// One more in this pool, of this revision.
+    pub fn add(&self, pool: &str, revision: &str) {
         self.0.with(|all| {
             let times = all.entry(pool.to_owned()).or_default();
-            times.retain(|at| at.elapsed() < Self::LATELY);
-            // More than make a difference are not kept.
-            times.truncate(32);
-            times.push(Instant::now());
+            times.retain(|(at, _)| at.elapsed() < Self::LATELY);
+            if times.len() >= Self::MOST {
+                times.remove(0);
+            }
+            times.push((Instant::now(), revision.to_owned()));
         });
     }
 
-    /// How many there were lately.
-    pub fn lately(&self, pool: &str) -> usize {
-        self.0
-            .get(&pool.to_owned())
-            .unwrap_or_default()
-            .iter()
-            .filter(|at| at.elapsed() < Self::LATELY)
-            .count()
+    /// How many there were lately, and how many of those were of this revision.
+    pub fn lately(&self, pool: &str, revision: &str) -> (usize, usize) {
+        let mut times = self.0.get(&pool.to_owned()).unwrap_or_default();
+        times.retain(|(at, _)| at.elapsed() < Self::LATELY);
+        (times.len(), times.iter().filter(|(_, of)| of == revision).count())
     }
 }
 
@@ -248,5 +249,23 @@ impl Failure for Error {
             Error::Apply(error) => error.reason(),
             Error::Read { .. } => "read",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_known_by_pool_and_revision() {
+        let failures = Failures::default();
+        (0..40).for_each(|_| failures.add("a", "old"));
+        failures.add("a", "new");
+        failures.add("b", "new");
+        // The newest are those that are kept.
+        failures.add("a", "new");
+        assert_eq!(failures.lately("a", "new"), (Failures::MOST, 2));
+        assert_eq!(failures.lately("a", "old"), (Failures::MOST, Failures::MOST - 2));
+        assert_eq!((failures.lately("b", "old"), failures.lately("c", "new")), ((1, 0), (0, 0)));
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn wish(replicas: u32) -> Wish {
         stopped: false,
         taken: Default::default(),
         failed_lately: 0,
+        failed_updated: 0,
         unheard: false,
     }
 }
@@ -42,6 +43,7 @@ pub(crate) fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
         failed: false,
         started: true,
         ready: true,
+        turned: at(-100),
         crashing: false,
         machine: None,
         leaving: false,
@@ -51,7 +53,7 @@ pub(crate) fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
         marked: false,
         drain: None,
         requested: None,
-        heard: Some(Heard { accepting: true, draining: None, publishers, viewers }),
+        heard: Some(Heard { accepting: true, draining: None, publishers, viewers, by_others: false }),
     }
 }
 

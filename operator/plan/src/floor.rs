@@ -50,6 +50,8 @@ pub struct Load {
 pub struct History {
     /// Pods, and when they were last asked for: the oldest first, and each more than those after it.
     asked: VecDeque<(Timestamp, u32)>,
+    /// What was asked for at the last look; `None` before the first, and it holds until the next.
+    last: Option<u32>,
 }
 
 /// How many pods there are at least.
@@ -82,6 +84,8 @@ pub enum Because {
     },
     /// How many sessions there are is not known: pods stay.
     Unheard,
+    /// The autoscaler does not know what it follows: pods stay.
+    Unmeasured,
     /// It is time for more.
     Schedule {
         /// Which of the schedules, from 0.
@@ -105,6 +109,7 @@ impl fmt::Display for Because {
                 )
             }
             Because::Unheard => out.write_str("not all nodes were heard yet, so no pod goes"),
+            Because::Unmeasured => out.write_str("the autoscaler does not know the load, so no pod goes"),
             Because::Schedule { index, until: Some(until) } => {
                 write!(out, "autoscaling.schedules[{index}] until {until}")
             }
@@ -126,7 +131,7 @@ impl Floors {
         let mut floor = match self.spare {
             Some(spare) => self.spare(spare, now, load, history),
             None => {
-                history.asked.clear();
+                *history = History::default();
                 Floor { pods: 0, because: None, again: None }
             }
         };
@@ -147,11 +152,13 @@ impl Floors {
             let pods = history.highest().max(load.running).min(self.max);
             return Floor { pods, because: Some(Because::Unheard), again: history.again(now, self.window) };
         };
-        if history.asked.is_empty() {
-            history.note(now, load.running.min(self.max));
+        if history.asked.is_empty() && !self.window.is_zero() {
+            // At first, what runs is kept. Later, what was asked for last was asked for until now: nobody looked since, for nothing changed.
+            history.note(now, history.last.unwrap_or(load.running).min(self.max));
         }
         let needed = spare.pods(sessions).min(self.max);
         history.note(now, needed);
+        history.last = Some(needed);
         let pods = history.highest().min(self.max);
         let because = if pods > needed {
             Because::Lately { needed, window: self.window }

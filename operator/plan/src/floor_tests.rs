@@ -74,6 +74,40 @@ fn when_the_operator_starts_what_runs_stays_for_the_window() {
     assert_eq!(floors.at(at(701), load(Some(20)), &mut history).pods, 1);
 }
 
+/// What runs counts at the start alone, or it would keep itself: each look after an idle window would ask for it anew.
+#[test]
+fn what_runs_is_kept_once() {
+    let (floors, mut history) = (spare(10), History::default());
+    let load = Load { sessions: Some(250), running: 12 };
+    let first = floors.at(at(0), load, &mut history);
+    assert_eq!((first.pods, first.again), (12, Some(Duration::from_secs(600))));
+    for second in [601, 1202] {
+        let floor = floors.at(at(second), load, &mut history);
+        assert_eq!((floor.pods, floor.again), (3, None), "at {second}");
+    }
+}
+
+/// Nobody looks while nothing changes, and the window begins when less is asked for.
+#[test]
+fn what_was_asked_for_before_an_idle_time_is_kept_for_the_window() {
+    let (floors, mut history) = (spare(10), History::default());
+    assert_eq!(floors.at(at(0), heard(500), &mut history).pods, 6);
+    let fewer = floors.at(at(5_000), heard(90), &mut history);
+    assert_eq!((fewer.pods, fewer.again), (6, Some(Duration::from_secs(600))));
+    let then = floors.at(at(5_600), heard(90), &mut history);
+    assert_eq!((then.pods, then.again), (1, None));
+}
+
+#[test]
+fn without_a_window_nothing_is_kept() {
+    let (floors, mut history) = (Floors { window: Duration::ZERO, ..spare(10) }, History::default());
+    for (second, sessions, pods) in [(0, 250, 3), (1, 250, 3), (2, 90, 1), (3, 900, 10), (4, 0, 1)] {
+        let load = Load { sessions: Some(sessions), running: 12 };
+        let floor = floors.at(at(second), load, &mut history);
+        assert_eq!((floor.pods, floor.again), (pods, None), "at {second}");
+    }
+}
+
 #[test]
 fn a_clock_that_is_put_back_keeps_nothing_for_longer() {
     let (floors, mut history) = (spare(10), History::default());

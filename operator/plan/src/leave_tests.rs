@@ -196,8 +196,10 @@ fn the_fullest_is_taken_back_and_never_one_that_must_go() {
     let drains = |pod| draining(pod, -30, Reason::ScaleIn);
     let full = [drains(pod(0, 0, 1)), drains(pod(1, 1, 0)), drains(pod(2, 0, 99))];
     assert_eq!(undrained(&plan(&wish(2), &full, at(0))), ["p-1", "p-2"]);
-    let unheard = Seen { heard: None, ..drains(pod(3, 0, 0)) };
-    assert_eq!(undrained(&plan(&wish(1), &[unheard, drains(pod(4, 0, 0))], at(0))), ["p-4"]);
+    // One that is not heard takes nobody: another is made in its place.
+    let unheard = Seen { heard: None, ..drains(pod(0, 0, 0)) };
+    let instead = plan(&wish(2), &[unheard, drains(pod(1, 0, 0))], at(0));
+    assert_eq!((undrained(&instead), created(&instead)), (vec!["p-1"], vec![2]));
     let must = [
         Seen { requested: Some(None), ..draining(pod(0, 1, 0), -30, Reason::Requested) },
         Seen { revision: "old".into(), ..draining(pod(1, 1, 0), -30, Reason::Rollout) },

@@ -45,7 +45,7 @@ pub struct Wish {
     pub floor: u32,
     /// No pod goes because there are too many.
     pub scale_in_paused: bool,
-    /// How long a new pod may take until it accepts, before its rollout halts.
+    /// How long a new pod may take until it accepts, or accepts again, before its rollout halts.
     pub progress_deadline: Duration,
     /// What they are made from.
     pub revision: String,
@@ -65,6 +65,8 @@ pub struct Wish {
     pub taken: BTreeSet<u32>,
     /// How many pods of the pool failed lately.
     pub failed_lately: usize,
+    /// How many of those were of the wanted revision.
+    pub failed_updated: usize,
     /// Not every node was heard since the operator started: who has how many sessions is not known, and nobody is chosen to go.
     pub unheard: bool,
 }
@@ -127,6 +129,8 @@ pub struct Heard {
     pub publishers: u32,
     /// Viewers.
     pub viewers: u32,
+    /// It drains by somebody else's order: a person's over REST, or a signal.
+    pub by_others: bool,
 }
 
 /// The order that a node drains by.
@@ -172,6 +176,8 @@ pub struct Seen {
     pub started: bool,
     /// Kubernetes counts it as ready.
     pub ready: bool,
+    /// When that changed last; when it was made, before that.
+    pub turned: Timestamp,
     /// Its node's process ends again and again, or its image cannot be had.
     pub crashing: bool,
     /// The machine that it runs on.

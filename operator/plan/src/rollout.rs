@@ -29,11 +29,12 @@ impl Rollout {
         // What is on a machine that is to be emptied goes, and says nothing.
         for pod in updated.into_iter().filter(|pod| !pod.leaving) {
             halted |= pod.crashing;
-            if pod.accepts() || pod.returning() {
+            if pod.accepts() || pod.returning() || pod.told().is_some_and(|heard| heard.by_others) {
                 continue;
             }
-            let end = later(pod.created, wish.progress_deadline);
-            halted |= wish.failed_lately > 0 || out.now >= end;
+            // One that was well before has as long to be well again.
+            let end = later(pod.created.max(pod.turned), wish.progress_deadline);
+            halted |= wish.failed_updated > 0 || out.now >= end;
             out.again_at(end);
         }
         if halted { Rollout::Halted } else { Rollout::Running }

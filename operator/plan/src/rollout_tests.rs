@@ -3,14 +3,22 @@
 use std::time::Duration;
 
 use crate::fixtures::*;
-use crate::plan::{Plan, Reason, Seen, Wish, plan};
+use crate::plan::{Heard, Plan, Reason, Seen, Wish, plan};
 
 fn old(slot: u32) -> Seen {
     Seen { revision: "old".into(), ..pod(slot, 1, 1) }
 }
 
 fn starting(slot: u32) -> Seen {
-    Seen { started: false, ready: false, accepting: false, heard: None, created: at(0), ..pod(slot, 0, 0) }
+    Seen {
+        started: false,
+        ready: false,
+        accepting: false,
+        heard: None,
+        created: at(0),
+        turned: at(0),
+        ..pod(slot, 0, 0)
+    }
 }
 
 fn crashing(slot: u32) -> Seen {
@@ -57,12 +65,28 @@ fn new_pods_that_fail_halt_the_rollout() {
     let due = Seen { failed: true, created: at(-60), ..pod(2, 0, 0) };
     let plan2 = plan(&wish(2), &[old(0), old(1), due], at(1));
     assert_eq!((plan2.halted, deleted(&plan2), created(&plan2)), (true, vec!["p-2"], vec![3]));
-    let again = Wish { failed_lately: 1, max_surge: 2, ..wish(2) };
+    let again = Wish { failed_lately: 1, failed_updated: 1, max_surge: 2, ..wish(2) };
     assert!(plan(&again, &[old(0), old(1), starting(2)], at(1)).halted);
     assert!(!plan(&again, &[old(0), old(1), pod(2, 0, 0)], at(1)).halted);
     // An old one that failed says nothing of the new ones.
     let other = Seen { failed: true, created: at(0), ..old(2) };
     assert!(!plan(&wish(2), &[old(0), old(1), other], at(1)).halted);
+    let evicted = Wish { failed_lately: 1, ..wish(2) };
+    assert!(!plan(&evicted, &[old(0), old(1), starting(2)], at(1)).halted);
+}
+
+/// A probe that is missed, or a person who closes it, says nothing of what a pod is made from.
+#[test]
+fn a_new_pod_that_was_well_has_the_deadline_anew() {
+    let hour = Seen { created: at(-3600), turned: at(-3500), ..pod(1, 1, 1) };
+    let missed = Seen { ready: false, turned: at(0), ..hour.clone() };
+    let soon = plan(&wish(2), &[old(0), missed.clone()], at(1));
+    assert_eq!((soon.halted, soon.again), (false, Some(Duration::from_secs(599))));
+    assert!(plan(&wish(2), &[old(0), missed], at(600)).halted);
+    let refuses = Some(Heard { publishers: 1, ..Heard::default() });
+    assert!(plan(&wish(2), &[old(0), Seen { heard: refuses, ..hour.clone() }], at(1)).halted);
+    let closed = Some(Heard { publishers: 1, by_others: true, ..Heard::default() });
+    assert!(!plan(&wish(2), &[old(0), Seen { heard: closed, ..hour }], at(1)).halted);
 }
 
 #[test]

@@ -47,9 +47,9 @@ impl<'a> Sides<'a> {
         sides
     }
 
-    /// Takes draining pods back when there are too few, or too few of the wanted revision: the fullest first, and those that are not
-    /// heard last. Not those that a person wants drained, whose machine is to be emptied or silent, that are broken or closed, or at
-    /// their end.
+    /// Takes draining pods back when there are too few, or too few of the wanted revision: the fullest first. Not those that are
+    /// not heard, for they would count and yet take nobody; that a person wants drained, whose machine is to be emptied or silent, that
+    /// are broken or closed, or at their end.
     pub(crate) fn take_back(&mut self, rollout: Rollout, out: &Out<'_>) {
         let wish = out.wish;
         let there = self.active.iter().filter(|pod| !pod.leaving);
@@ -65,7 +65,7 @@ impl<'a> Sides<'a> {
                     && drain.reason != Reason::Requested
                     && pod.drain.is_some()
                     && !pod.leaving
-                    && pod.lost.is_none()
+                    && pod.told().is_some()
                     && pod.ready
                     && !pod.crashing
                     && !pod.closed()
@@ -73,7 +73,7 @@ impl<'a> Sides<'a> {
             })
             .map(|(pod, _)| *pod)
             .collect();
-        back.sort_by_key(|pod| (pod.told().is_none(), Reverse(pod.sessions()), pod.slot));
+        back.sort_by_key(|pod| (Reverse(pod.sessions()), pod.slot));
         back.truncate(wish.target().saturating_sub(there));
         self.draining.retain(|(pod, _)| back.iter().all(|other| other.name != pod.name));
         self.active.extend(back);

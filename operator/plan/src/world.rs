@@ -82,7 +82,8 @@ pub(crate) struct World {
     pub(crate) wish: Wish,
     pub(crate) machines: Vec<Machine>,
     pods: BTreeMap<String, Sim>,
-    failures: Vec<i64>,
+    /// When which revision failed.
+    failures: Vec<(i64, String)>,
     /// What was done to which pod since the cluster was last left to itself.
     pub(crate) done: Vec<(i64, Step)>,
     /// Pods by name that were made, and those that were taken back, since then.
@@ -222,8 +223,9 @@ impl World {
 
     /// The wish as the operator has it.
     pub(crate) fn told_wish(&self, unheard: bool) -> Wish {
-        let failed_lately = self.failures.iter().filter(|at| self.now - **at < 600).count();
-        Wish { failed_lately, unheard, ..self.wish.clone() }
+        let lately = self.failures.iter().filter(|(at, _)| self.now - at < 600);
+        let failed_updated = lately.clone().filter(|(_, revision)| *revision == self.wish.revision).count();
+        Wish { failed_lately: lately.count(), failed_updated, unheard, ..self.wish.clone() }
     }
 
     /// What no plan may do.
@@ -330,6 +332,7 @@ impl World {
             failed: false,
             started: false,
             ready: false,
+            turned: at(self.now),
             crashing: false,
             machine: None,
             leaving: false,
@@ -382,9 +385,10 @@ impl World {
         sim.seen.terminating = true;
         sim.gone = Some(now + 2);
         (sim.publishers, sim.viewers) = (0, 0);
+        let revision = sim.seen.revision.clone();
         self.made.remove(pod);
         if why == Why::Failed {
-            self.failures.push(now);
+            self.failures.push((now, revision));
         }
     }
 
@@ -441,14 +445,18 @@ fn live(sim: &mut Sim, now: i64) {
         return;
     }
     sim.seen.started = true;
-    sim.seen.ready = kind != Kind::Unready;
+    let ready = kind != Kind::Unready;
+    if sim.seen.ready != ready {
+        (sim.seen.ready, sim.seen.turned) = (ready, at(now));
+    }
     if now >= sim.mute {
         let draining = sim.told.as_ref().map(|(words, end)| Ordered {
             words: words.clone(),
             left: Some(Duration::from_secs(u64::try_from(end - now).unwrap_or(0))),
         });
         let accepting = sim.told.is_none() && kind == Kind::Well;
-        let heard = Heard { accepting, draining, publishers: sim.publishers, viewers: sim.viewers };
+        let (publishers, viewers) = (sim.publishers, sim.viewers);
+        let heard = Heard { accepting, draining, publishers, viewers, by_others: false };
         sim.report = Some((now, heard));
     }
 }

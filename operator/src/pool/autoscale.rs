@@ -71,6 +71,18 @@ impl Scaling<'_> {
         (!text.is_empty()).then_some(text)
     }
 
+    /// The floor. While the autoscaler does not know what it follows, it is not lower than what was wanted before (`desired`): a schedule
+    /// that ends, or spare slots, say nothing of the load, and nobody else would ask for the pods that it needs.
+    pub fn held(&self, desired: Option<i32>) -> Floor {
+        let before = desired.map_or(0, |desired| desired.max(0).unsigned_abs()).min(self.spec.max());
+        match self.known() {
+            (Some(false), ..) if before > self.floor.pods => {
+                Floor { pods: before, because: Some(Because::Unmeasured), ..self.floor }
+            }
+            _ => self.floor,
+        }
+    }
+
     /// Whether what is followed is known.
     pub fn metrics_available(&self) -> Decided {
         let (status, reason, message) = self.known();
@@ -190,7 +202,7 @@ impl Scaling<'_> {
         let reason = match because {
             Because::SpareSlots { .. } | Because::Lately { .. } => "SpareSlots",
             Because::Schedule { .. } => "Schedule",
-            Because::Unheard => "MetricsUnknown",
+            Because::Unheard | Because::Unmeasured => "MetricsUnknown",
         };
         Some((reason, because.to_string()))
     }

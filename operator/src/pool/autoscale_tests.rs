@@ -80,6 +80,7 @@ fn wish(replicas: u32) -> Wish {
         stopped: false,
         taken: Default::default(),
         failed_lately: 0,
+        failed_updated: 0,
         unheard: false,
     }
 }
@@ -273,6 +274,7 @@ fn seen(slot: u32, viewers: Option<u32>) -> Seen {
         failed: false,
         started: true,
         ready: true,
+        turned: jiff::Timestamp::UNIX_EPOCH,
         crashing: false,
         machine: None,
         leaving: false,
@@ -282,7 +284,7 @@ fn seen(slot: u32, viewers: Option<u32>) -> Seen {
         marked: false,
         drain: None,
         requested: None,
-        heard: viewers.map(|viewers| Heard { accepting: true, draining: None, publishers: 1, viewers }),
+        heard: viewers.map(|viewers| Heard { accepting: true, publishers: 1, viewers, ..Heard::default() }),
     }
 }
 
@@ -314,4 +316,35 @@ fn sessions_of_who_is_not_heard_are_not_taken_for_none() {
     ] {
         assert_eq!(load(Role::Edge, &[seen(0, Some(100)), gone], Some(2), false).sessions, Some(100));
     }
+}
+
+/// A schedule ends while the metrics API is off: `spec.replicas` is what it was before anybody came, and says nothing.
+#[test]
+fn no_floor_falls_while_the_load_is_not_known() {
+    let pool = viewers();
+    let max = pool.scaling().expect("autoscaling is asked for").max();
+    let active = condition("ScalingActive", "False", "FailedGetObjectMetric", "no answer");
+    let able = condition("AbleToScale", "True", "SucceededGetScale", "");
+    let blind = autoscaler(&pool, json!({ "desiredReplicas": 0, "conditions": [able, active] }));
+    for api in [State::Off, State::Serving] {
+        let told = scaling(&pool, Some(&blind), api);
+        let kept = told.held(Some(3));
+        assert_eq!((kept.pods, kept.because), (3, Some(Because::Unmeasured)));
+        // Never beyond the maximum, and what is asked for anyway stays as it is.
+        assert_eq!(told.held(Some(99)).pods, max);
+        assert_eq!((told.held(None), told.held(Some(0))), (nothing(), nothing()));
+        let floor =
+            Floor { pods: 3, because: Some(Because::Schedule { index: 0, until: None }), again: None };
+        assert_eq!(Scaling { floor, ..told.clone() }.held(Some(3)), floor);
+        // It is told as it is.
+        let limited = Scaling { floor: kept, ..told }.limited(&Wish { floor: 3, ..wish(1) });
+        assert!(
+            limited.reason == "MetricsUnknown" && limited.message.starts_with("3 pods are kept"),
+            "{limited:?}"
+        );
+    }
+    // When it is known, or nobody has looked yet, the floor counts.
+    let known = knows(&pool, "DesiredWithinRange");
+    assert_eq!(scaling(&pool, Some(&known), State::Serving).held(Some(3)), nothing());
+    assert_eq!(scaling(&pool, None, State::Serving).held(Some(3)), nothing());
 }

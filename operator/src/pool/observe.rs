@@ -26,16 +26,18 @@ pub fn observe(
     let report = report.filter(|_| standing.lost.is_none());
     let name = pod.name_any();
     let slot = names::slot(pool, &name)?;
+    let created = pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let label = |key: &str| pod.labels().get(key).map(String::as_str);
     Some(Seen {
         slot,
         revision: label(names::REVISION).unwrap_or_default().to_owned(),
-        created: pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        created,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         failed: matches!(phase(pod), "Failed" | "Succeeded"),
         // A kubelet that was restarted says for a moment that nothing has started; who answers has.
         started: report.is_some() || started(pod),
         ready: condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"),
+        turned: turned(pod).unwrap_or(created),
         crashing: explain::crashing_until(pod).is_some_and(|until| now < until),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         leaving: standing.leaving,
@@ -62,6 +64,7 @@ fn heard(report: &Report) -> Heard {
         // A stream whose publisher's connection broke waits for it: it is not over.
         publishers: report.publishers.max(report.owned),
         viewers: report.viewers,
+        by_others: report.draining.as_ref().is_some_and(|draining| draining.by != DrainOrder::Operator),
     }
 }
 
@@ -76,6 +79,13 @@ pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<(&'a str, &'a str, &'a 
     let condition = conditions.iter().find(|condition| condition.type_ == kind)?;
     let text = |text: &'a Option<String>| text.as_deref().unwrap_or_default();
     Some((&condition.status, text(&condition.reason), text(&condition.message)))
+}
+
+/// When the pod became ready last, or ceased to be.
+fn turned(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    ready.last_transition_time.as_ref().map(|time| time.0)
 }
 
 /// The status of the node's container.
@@ -156,8 +166,32 @@ mod tests {
                 && !seen.terminating
                 && !seen.failed
         );
-        assert_eq!(seen.heard, Some(Heard { accepting: true, draining: None, publishers: 2, viewers: 7 }));
+        let said = Heard { accepting: true, publishers: 2, viewers: 7, ..Heard::default() };
+        assert_eq!(seen.heard, Some(said));
         assert_eq!(at_rest("other", &pod, None), None);
+    }
+
+    #[test]
+    fn since_when_it_is_ready_or_not_is_seen() {
+        let made = json!({ "name": "edge-0", "creationTimestamp": "2026-01-01T00:00:00Z" });
+        let new = pod(json!({ "metadata": made }));
+        let missed = pod(json!({ "metadata": made, "status": { "conditions": [
+            { "type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T05:00:00Z" }
+        ] } }));
+        let turned = |pod: &Pod| at_rest("edge", pod, None).expect("one of the pool").turned.to_string();
+        assert_eq!(turned(&new), "2026-01-01T00:00:00Z");
+        assert_eq!(turned(&missed), "2026-01-01T05:00:00Z");
+    }
+
+    #[test]
+    fn whose_order_a_node_drains_by_is_seen() {
+        for (by, others) in
+            [(DrainOrder::Operator, false), (DrainOrder::Rest, true), (DrainOrder::Signal, true)]
+        {
+            let draining = Some(sluice_control::Draining { by, ..Default::default() });
+            let heard = heard(&Report { draining, ..Report::default() });
+            assert_eq!((heard.by_others, heard.draining.is_some()), (others, !others), "{by:?}");
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ async fn run<K: PoolKind + Kind>(
     let mut floor = None;
     if let Some(valid) = &mut valid {
         valid.wish.unheard = unheard;
-        floor = floored(context, valid, &uid, &seen, resource.status(), now);
+        floor = floored(context, key, valid, &uid, &seen, resource.status(), now);
         valid.wish.floor = floor.map_or(0, |floor| floor.pods);
         floor.and_then(|floor| floor.again).into_iter().for_each(&mut sooner);
     }
@@ -259,6 +259,8 @@ fn validate<K: PoolKind>(
     })?;
     let (generation, spec) = template(&pool, resource.status());
     let scaling = pool.scaling();
+    let revision = sluice_objects::revision(&pool, generation);
+    let (failed_lately, failed_updated) = context.failures.lately(uid, &revision);
     let wish = Wish {
         replicas: pool.replicas(),
         min: scaling.map_or(0, sluice_objects::Scaling::min),
@@ -266,7 +268,7 @@ fn validate<K: PoolKind>(
         floor: 0,
         scale_in_paused: scaling.is_some_and(sluice_objects::Scaling::scale_in_paused),
         progress_deadline: pool.progress_deadline(),
-        revision: sluice_objects::revision(&pool, generation),
+        revision,
         max_surge: u32::try_from(pool.rollout().max_surge).unwrap_or_default(),
         max_unavailable: u32::try_from(pool.rollout().max_unavailable).unwrap_or_default(),
         rollout_paused: pool.rollout().paused,
@@ -274,15 +276,17 @@ fn validate<K: PoolKind>(
         policy: pool.drain_policy(),
         stopped: cluster.spec.stopped,
         taken: taken(context, resource, uid),
-        failed_lately: context.failures.lately(uid),
+        failed_lately,
+        failed_updated,
         unheard: false,
     };
     Ok(Valid { ready, pool, wish, generation, spec })
 }
 
-/// What spare slots and schedules ask for; `None` without autoscaling.
+/// What spare slots and schedules ask for, and what is kept while the load is not known; `None` without autoscaling.
 fn floored(
     context: &Context,
+    key: &PoolRef,
     valid: &Valid,
     uid: &str,
     seen: &[Seen],
@@ -290,16 +294,19 @@ fn floored(
     now: Timestamp,
 ) -> Option<Floor> {
     let uid = uid.to_owned();
-    let Some(scaling) = valid.pool.scaling() else {
+    let Some(spec) = valid.pool.scaling() else {
         context.floors.remove(&uid);
         return None;
     };
     let desired = status.map(|status| status.desired_replicas);
     let load = load(valid.pool.role(), seen, desired, valid.wish.unheard);
     let mut history = context.floors.get(&uid).unwrap_or_default();
-    let floor = scaling.floors().at(now, load, &mut history);
+    let floor = spec.floors().at(now, load, &mut history);
     context.floors.put(uid, history);
-    Some(floor)
+    let autoscaler = context.stores.autoscalers.get(&key.namespace, &key.name);
+    let api = context.metrics_api.borrow().clone();
+    let scaling = Scaling { spec, autoscaler: autoscaler.as_deref(), floor, api };
+    Some(scaling.held(desired))
 }
 
 /// A pool of the other kind with the same name: their Services would be the same. The older one counts.

@@ -452,6 +452,7 @@ mod tests {
             stopped: false,
             taken: Default::default(),
             failed_lately: 0,
+            failed_updated: 0,
             unheard: false,
         }
     }

@@ -271,7 +271,8 @@ async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyErro
         }
         Why::Failed => {
             if let Some(owner) = live.owner_references().iter().find(|owner| owner.controller == Some(true)) {
-                context.failures.add(&owner.uid);
+                let revision = live.labels().get(names::REVISION).map_or("", String::as_str);
+                context.failures.add(&owner.uid, revision);
             }
         }
         Why::Lost | Why::NeverStarted | Why::Empty => {}

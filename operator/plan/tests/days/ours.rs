@@ -83,6 +83,7 @@ impl Ours {
             stopped: false,
             taken: BTreeSet::new(),
             failed_lately: 0,
+            failed_updated: 0,
             unheard: false,
         };
         Ours {
@@ -156,7 +157,8 @@ impl Ours {
             (seen.started, seen.ready) = (true, true);
             let (publishers, viewers) = self.world.on(node.pod);
             let draining = node.told.clone().map(|words| Ordered { words, left: None });
-            seen.heard = Some(Heard { accepting: node.told.is_none(), draining, publishers, viewers });
+            let accepting = node.told.is_none();
+            seen.heard = Some(Heard { accepting, draining, publishers, viewers, by_others: false });
         }
         let sessions = u32::try_from(self.usage).expect("sessions");
         let running = self.accepting().min(self.wish.target()) as u32;
@@ -240,6 +242,7 @@ fn starting(slot: u32, revision: &str, created: Timestamp) -> Seen {
         failed: false,
         started: false,
         ready: false,
+        turned: created,
         crashing: false,
         machine: None,
         leaving: false,
