@@ -52,6 +52,7 @@ pub(crate) fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
         busy: true,
         marked: false,
         drain: None,
+        unlisted: None,
         requested: None,
         heard: Some(Heard { accepting: true, draining: None, publishers, viewers, by_others: false }),
     }
@@ -59,6 +60,7 @@ pub(crate) fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {
 
 pub(crate) fn draining(mut pod: Seen, since: i64, reason: Reason) -> Seen {
     pod.drain = Some(Drain { since: at(since), deadline: at(since + 600), reason });
+    pod.unlisted = Some(at(since));
     pod.accepting = false;
     pod.marked = true;
     if let (Some(heard), Some(drain)) = (&mut pod.heard, &pod.drain) {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sluice_crds::pool::DrainPolicy;
 
-use crate::plan::{Drain, Plan, Reason, SETTLE, Seen, Step, Why, Wish, failed_for, words};
+use crate::plan::{Drain, LISTED, Ordered, Plan, Reason, SETTLE, Seen, Step, Why, Wish, failed_for, words};
+
+/// A pod that a Service lists still is looked at this often: not every change of those lists is its pool's turn.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// So much later.
 pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
@@ -119,6 +122,16 @@ impl<'a> Out<'a> {
         }
     }
 
+    /// When to look again at a pod that new sessions may still be sent to; `None` when none are.
+    fn settles(&self, pod: &Seen, drain: &Drain) -> Option<Duration> {
+        let anyway = later(drain.since, LISTED);
+        let then = match pod.unlisted {
+            Some(since) => later(since.max(drain.since), SETTLE).min(anyway),
+            None => later(self.now, LOOK).min(anyway),
+        };
+        (self.now < anyway && self.now < then).then(|| until(self.now, then))
+    }
+
     /// It is drained: whether it is waited for, or goes now.
     pub(crate) fn waits(&mut self, pod: &Seen, drain: &Drain) -> bool {
         if !pod.started && pod.lost.is_none() {
@@ -137,9 +150,12 @@ impl<'a> Out<'a> {
             return false;
         }
         self.again(until(self.now, drain.deadline).max(Duration::from_secs(1)));
-        let settled = later(drain.since, SETTLE);
-        if self.now < settled {
-            self.again(until(self.now, settled));
+        let order = words(drain);
+        let ordered = |draining: &Ordered| draining.words == order;
+        let refuses = pod.told().is_some_and(|heard| heard.draining.as_ref().is_some_and(ordered));
+        // Who was told already, by the operator that ran before, has settled.
+        if !refuses && let Some(after) = self.settles(pod, drain) {
+            self.again(after);
             return true;
         }
         let Some(heard) = pod.told() else {
@@ -147,8 +163,7 @@ impl<'a> Out<'a> {
             self.label(pod, false, pod.lost.is_none());
             return true;
         };
-        let order = words(drain);
-        if heard.draining.as_ref().is_none_or(|ordered| ordered.words != order) {
+        if !refuses {
             let left = until(self.now, drain.deadline);
             let anew = heard.draining.is_some();
             self.plan.steps.push(Step::TellDrain { pod: pod.name.clone(), left, words: order, anew });

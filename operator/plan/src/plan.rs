@@ -23,8 +23,11 @@ use crate::out::Out;
 use crate::rollout::Rollout;
 use crate::sides::Sides;
 
-/// How long a pod that is taken out of its Service keeps accepting, so that every proxy has heard of it.
+/// How long a pod that no Service lists any more for new sessions keeps accepting, so that every proxy has heard of it.
 pub const SETTLE: Duration = Duration::from_secs(5);
+
+/// After so long in its drain a pod is told to refuse though a Service lists it still: who keeps the lists may be away.
+pub const LISTED: Duration = Duration::from_secs(60);
 
 /// How long a pod that failed keeps its place, counted from when it was made, after so many that failed lately: a pod that always fails
 /// is not made anew without end.
@@ -194,6 +197,8 @@ pub struct Seen {
     pub marked: bool,
     /// The drain that its annotations tell of.
     pub drain: Option<Drain>,
+    /// While it is drained: since when no Service lists it for new sessions; `None` when one does.
+    pub unlisted: Option<Timestamp>,
     /// The drain that a person asks for; the time, when one is given.
     pub requested: Option<Option<Duration>>,
     /// What its node says; `None` when it has not been heard lately.

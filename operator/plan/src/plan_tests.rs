@@ -72,6 +72,31 @@ fn a_draining_pod_is_told_after_a_while_and_goes_when_empty() {
     assert_eq!(deleted(&third), ["p-1"]);
 }
 
+/// Taken out of the Services first, and told to refuse once they have shown that for a while.
+#[test]
+fn a_node_refuses_only_when_no_service_lists_it() {
+    let fresh = |since, unlisted: Option<i64>| {
+        let heard = Some(Heard { accepting: true, ..Heard::default() });
+        Seen { heard, unlisted: unlisted.map(at), ..draining(pod(1, 0, 0), since, Reason::ScaleIn) }
+    };
+    let look = |since, unlisted| {
+        let plan = plan(&wish(1), &[pod(0, 1, 1), fresh(since, unlisted)], at(0));
+        (plan.steps.iter().any(|step| matches!(step, Step::TellDrain { .. })), plan.again)
+    };
+    let soon = |seconds| (false, Some(Duration::from_secs(seconds)));
+    assert_eq!(look(-30, None), soon(1), "it is listed");
+    assert_eq!(look(-30, Some(-2)), soon(3), "every proxy is to hear of it");
+    assert!(look(-30, Some(-5)).0);
+    assert_eq!(look(-2, Some(-100)), soon(3), "it counts from the drain at the earliest");
+    assert_eq!(look(-59, None), soon(1));
+    assert_eq!(look(-58, Some(0)), soon(2));
+    assert!(look(-60, None).0, "who keeps the lists is away");
+    assert!(look(-60, Some(-1)).0);
+    // An operator that has just begun knows of no list, and the node was told by the one before.
+    let told = Seen { unlisted: None, ..draining(pod(1, 0, 0), -30, Reason::ScaleIn) };
+    assert_eq!(deleted(&plan(&wish(1), &[pod(0, 1, 1), told], at(0))), ["p-1"]);
+}
+
 #[test]
 fn a_live_publisher_keeps_its_pod_until_the_deadline() {
     let busy = draining(pod(1, 1, 0), -20, Reason::ScaleIn);

@@ -30,6 +30,7 @@ enum Event {
     Lose(usize),
     Return(usize),
     Mute(usize, i64),
+    Stale(i64),
     Away(i64),
     Request(usize, Option<u64>),
     Withdraw(usize),
@@ -60,6 +61,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..MACHINES).prop_map(Event::Lose),
         2 => (0..MACHINES).prop_map(Event::Return),
         2 => (any::<usize>(), 1i64..30).prop_map(|(pod, seconds)| Event::Mute(pod, seconds)),
+        1 => (1i64..30).prop_map(Event::Stale),
         1 => (1i64..30).prop_map(Event::Away),
         1 => (any::<usize>(), prop::option::of(0u64..60)).prop_map(|(pod, time)| Event::Request(pod, time)),
         1 => any::<usize>().prop_map(Event::Withdraw),
@@ -93,6 +95,7 @@ fn happen(world: &mut World, event: Event) {
         Event::Lose(machine) => world.machines[machine].up = Up::Gone,
         Event::Return(machine) => world.machines[machine].up = Up::Yes,
         Event::Mute(pod, seconds) => world.mute(pod, seconds),
+        Event::Stale(seconds) => world.stale = world.now + seconds,
         Event::Away(seconds) => {
             (0..seconds).for_each(|_| world.tick());
             // Back, it knows of no node until that has answered.

@@ -59,6 +59,8 @@ pub(crate) struct Sim {
     seen: Seen,
     machine: Option<usize>,
     bound: i64,
+    /// Since when no Service lists it, whether it is drained or not.
+    unlisted: Option<i64>,
     /// What it drains by, and when that ends.
     told: Option<(String, i64)>,
     publishers: u32,
@@ -84,6 +86,8 @@ pub(crate) struct World {
     pods: BTreeMap<String, Sim>,
     /// When which revision failed.
     failures: Vec<(i64, String)>,
+    /// Services list who they listed before until then: who keeps their lists is away.
+    pub(crate) stale: i64,
     /// What was done to which pod since the cluster was last left to itself.
     pub(crate) done: Vec<(i64, Step)>,
     /// Pods by name that were made, and those that were taken back, since then.
@@ -100,6 +104,7 @@ impl World {
             machines: vec![Machine { cordoned: false, up: Up::Yes }; machines],
             pods: BTreeMap::new(),
             failures: Vec::new(),
+            stale: 0,
             done: Vec::new(),
             made: BTreeSet::new(),
             back: BTreeSet::new(),
@@ -134,6 +139,7 @@ impl World {
         let fresh = sim.report.as_ref().filter(|(at, _)| self.now - at < FRESH);
         seen.heard = fresh.map(|(_, heard)| heard.clone());
         seen.started |= seen.heard.is_some();
+        seen.unlisted = sim.unlisted.filter(|_| seen.drain.is_some()).map(at);
         seen
     }
 
@@ -299,6 +305,10 @@ impl World {
                 (seen.accepting, seen.busy) = (*accepting, *busy);
             }
             Step::TellDrain { pod, left, words, anew } => {
+                let sim = &self.pods[pod];
+                let sent = sim.unlisted.is_none_or(|since| now - since < 5);
+                let long = sim.seen.drain.is_some_and(|drain| at(now - 60) >= drain.since);
+                assert!(!sent || long, "{pod} is to refuse who is still sent there: {sim:#?}");
                 if self.reached(pod) {
                     let end = now + i64::try_from(left.as_secs()).expect("a short time");
                     let sim = self.pod(pod);
@@ -341,6 +351,7 @@ impl World {
             busy: true,
             marked: false,
             drain: None,
+            unlisted: None,
             requested: None,
             heard: None,
         };
@@ -348,6 +359,7 @@ impl World {
             seen,
             machine: None,
             bound: 0,
+            unlisted: Some(self.now),
             told: None,
             publishers: 0,
             viewers: 0,
@@ -406,6 +418,12 @@ impl World {
         let mut load: Vec<usize> = vec![0; machines.len()];
         for machine in self.pods.values().filter_map(|sim| sim.machine) {
             load[machine] += 1;
+        }
+        // Kubernetes lists whom the label allows, a moment later.
+        if self.stale <= now {
+            for sim in self.pods.values_mut() {
+                sim.unlisted = (!sim.seen.accepting).then(|| sim.unlisted.unwrap_or(now));
+            }
         }
         for sim in self.pods.values_mut().filter(|sim| !sim.seen.terminating) {
             if sim.machine.is_none() {
