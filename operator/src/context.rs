@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use sluice_crds::pool::Role;
@@ -64,6 +65,8 @@ pub struct Context {
     pub targets: Shelf<String, i32>,
     /// How many pods are drained, by the uid of their pool.
     pub draining: Shelf<String, i64>,
+    /// Since when drained pods are in no list of a Service, by the uids of their pool and of the pod.
+    pub unlisted: Shelf<String, HashMap<String, Timestamp>>,
     /// By what pools are reached, by uid.
     pub reached: Shelf<String, String>,
     /// Pods that failed, by the uid of their pool.
@@ -96,6 +99,7 @@ impl Context {
         self.counted.retain(|uid| there.contains(uid));
         self.reached.retain(|uid| there.contains(uid));
         self.draining.retain(|uid| there.contains(uid));
+        self.unlisted.retain(|uid| there.contains(uid));
         self.floors.retain(|uid| there.contains(uid));
         self.targets.retain(|uid| there.contains(uid));
         self.count_drains();

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher::Config;
@@ -56,6 +57,8 @@ pub struct Stores {
     pub pods: Cache<Pod>,
     /// Owned Services.
     pub services: Cache<Service>,
+    /// Which pods the owned Services lead to: Kubernetes gives its lists the labels of their Service.
+    pub slices: Cache<EndpointSlice>,
     /// Owned ConfigMaps.
     pub config_maps: Cache<ConfigMap>,
     /// Owned Secrets, with what is in them: those that were generated are restored from here. Others' are not here.
@@ -87,6 +90,7 @@ impl Stores {
             edges,
             pods,
             services,
+            slices,
             config_maps,
             secrets,
             claims,
@@ -100,6 +104,7 @@ impl Stores {
         } = self;
         tokio::join!(clusters.ready(), origins.ready(), edges.ready(), pods.ready(), services.ready());
         tokio::join!(
+            slices.ready(),
             config_maps.ready(),
             secrets.ready(),
             claims.ready(),
@@ -140,6 +145,7 @@ impl Watches {
             edges,
             pods,
             services,
+            slices,
             config_maps,
             secrets,
             claims,
@@ -153,6 +159,7 @@ impl Watches {
         } = stores.clone();
         start.own(pods);
         start.own(services);
+        start.own(slices);
         start.own(config_maps);
         start.own(secrets);
         start.own(claims);

@@ -178,6 +178,7 @@ async fn work(
         floors: Shelf::default(),
         targets: Shelf::default(),
         draining: Shelf::default(),
+        unlisted: Shelf::default(),
         reached: Shelf::default(),
         failures: Default::default(),
         refused: Shelf::default(),

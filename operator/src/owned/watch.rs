@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::DeserializeGuard;
@@ -48,6 +49,16 @@ impl Slim for NetworkPolicy {}
 impl Slim for Ingress {}
 impl Slim for ServiceAccount {}
 impl Slim for kube::api::DynamicObject {}
+
+impl Slim for EndpointSlice {
+    fn slim(&mut self) {
+        self.ports = None;
+        for endpoint in &mut self.endpoints {
+            let (conditions, target_ref) = (endpoint.conditions.take(), endpoint.target_ref.take());
+            *endpoint = Endpoint { conditions, target_ref, ..Endpoint::default() };
+        }
+    }
+}
 
 impl Slim for PodDisruptionBudget {
     fn slim(&mut self) {

@@ -225,6 +225,12 @@ fn cannot_scale(able: &HorizontalPodAutoscalerCondition) -> String {
     )
 }
 
+/// How many pods were wanted, as a status tells it; `None` when it is of an operator that did not tell yet: it says 0, with pods there.
+pub fn told(status: &PoolStatus) -> Option<i32> {
+    let silent = status.desired_replicas == 0 && (status.updated_replicas > 0 || status.ready_replicas > 0);
+    (!silent).then_some(status.desired_replicas)
+}
+
 /// The event for another number of pods, with what it was decided by.
 pub fn decision(before: i32, after: &PoolStatus, wish: &Wish, scaling: Option<&Scaling<'_>>) -> Option<Note> {
     let now = after.desired_replicas;

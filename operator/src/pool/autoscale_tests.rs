@@ -283,6 +283,7 @@ fn seen(slot: u32, viewers: Option<u32>) -> Seen {
         busy: true,
         marked: false,
         drain: None,
+        unlisted: None,
         requested: None,
         heard: viewers.map(|viewers| Heard { accepting: true, publishers: 1, viewers, ..Heard::default() }),
     }
@@ -347,4 +348,16 @@ fn no_floor_falls_while_the_load_is_not_known() {
     let known = knows(&pool, "DesiredWithinRange");
     assert_eq!(scaling(&pool, Some(&known), State::Serving).held(Some(3)), nothing());
     assert_eq!(scaling(&pool, None, State::Serving).held(Some(3)), nothing());
+}
+
+#[test]
+fn a_status_of_an_older_operator_tells_no_number() {
+    let status = |desired_replicas, updated_replicas, ready_replicas| PoolStatus {
+        desired_replicas,
+        updated_replicas,
+        ready_replicas,
+        ..PoolStatus::default()
+    };
+    assert_eq!([told(&status(0, 3, 3)), told(&status(0, 0, 2)), told(&status(0, 2, 0))], [None; 3]);
+    assert_eq!([told(&status(0, 0, 0)), told(&status(3, 1, 1))], [Some(0), Some(3)]);
 }

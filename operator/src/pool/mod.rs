@@ -3,6 +3,7 @@
 pub mod autoscale;
 pub mod explain;
 pub mod exposed;
+mod listed;
 pub mod news;
 pub mod observe;
 pub mod overlay;

@@ -46,6 +46,7 @@ pub fn observe(
         busy: label(names::BUSY) == Some("true"),
         marked: label(names::STATE) == Some("draining"),
         drain: drain(pod),
+        unlisted: None,
         requested: requested(pod),
         heard: report.map(heard),
         name,
@@ -101,6 +102,14 @@ pub fn started(pod: &Pod) -> bool {
             || status.ready
             || condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
     })
+}
+
+/// Whether this life of the node's process has said something, so long ago as that may be: a kubelet that was restarted says for a moment that
+/// nothing has started.
+pub fn has_spoken(pod: &Pod, said: Timestamp) -> bool {
+    let state = node_container(pod).and_then(|status| status.state.as_ref());
+    let begun = state.and_then(|state| state.running.as_ref()?.started_at.as_ref());
+    begun.is_some_and(|begun| begun.0 <= said)
 }
 
 /// Whether the node runs and has neither answered the operator nor failed to: so it is for a moment after the operator's start.
@@ -204,6 +213,24 @@ mod tests {
             }
         }));
         assert!(!at_rest("edge", &pod, None).expect("one of the pool").started);
+    }
+
+    #[test]
+    fn a_process_that_has_spoken_has_started_whatever_a_new_kubelet_says() {
+        let of = |state: serde_json::Value| {
+            pod(json!({
+                "metadata": { "name": "edge-0" },
+                "status": { "containerStatuses": [{ "name": "node", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                    "started": false, "state": state }] }
+            }))
+        };
+        let said: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+        let running = |since: &str| of(json!({ "running": { "startedAt": since } }));
+        assert!(
+            has_spoken(&running("2026-01-01T00:00:00Z"), said) && !started(&running("2026-01-01T00:00:00Z"))
+        );
+        assert!(!has_spoken(&running("2026-01-01T00:01:01Z"), said), "that was the process before");
+        assert!(!has_spoken(&of(json!({ "waiting": { "reason": "CrashLoopBackOff" } })), said));
     }
 
     #[test]

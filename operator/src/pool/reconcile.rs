@@ -14,9 +14,9 @@ use sluice_objects::{Pool, PoolObjects, TEMPLATE};
 
 use super::autoscale::{self, Scaling, load};
 use super::explain::crashing_until;
-use super::observe::{is_unheard, observe};
+use super::observe::{has_spoken, is_unheard, observe};
 use super::status::{Facts, Problem, View, status, without_counts};
-use super::{exposed, steps};
+use super::{exposed, listed, steps};
 use crate::apply::{ApplyError, Kind};
 use crate::context::{Context, Error, Prepared, Ready};
 use crate::machines::standing;
@@ -104,6 +104,7 @@ async fn run<K: PoolKind + Kind>(
         .filter_map(|(pod, heard)| view(context, &key.name, pod, heard.as_ref(), now))
         .collect();
     views.sort_by_key(|view| view.seen.slot);
+    listed::note(context, &key.namespace, &uid, &mut views, now);
     let unheard = pods.iter().zip(&heard).any(|(pod, heard)| is_unheard(pod, heard.as_ref()));
     let mut next: Option<Duration> = ahead.then_some(SOON);
     let mut sooner = |after: Duration| next = Some(next.map_or(after, |next| next.min(after)));
@@ -364,9 +365,12 @@ fn view<'a>(
     let calm = calm.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
     let report = heard.and_then(|heard| heard.report.as_deref());
     let fresh = report.filter(|_| heard.is_some_and(|heard| heard.at.elapsed() < FRESH));
+    let mut seen = observe(pool, pod, fresh, standing, now)?;
+    let said = heard.filter(|_| report.is_some()).and_then(|heard| now.checked_sub(heard.at.elapsed()).ok());
+    seen.started |= said.is_some_and(|said| has_spoken(pod, said));
     Some(View {
         pod,
-        seen: observe(pool, pod, fresh, standing, now)?,
+        seen,
         report,
         failure: heard.and_then(|heard| heard.failure.as_ref()).map(|failure| failure.sentence.clone()),
         again: standing.again.into_iter().chain(calm).min(),
@@ -489,7 +493,7 @@ async fn report<K: PoolKind + Kind>(
     let before = resource.status();
     let after = status(facts, before, now);
     if let Some(wish) = facts.wish {
-        let told = context.targets.get(&uid.to_owned()).or_else(|| Some(before?.desired_replicas));
+        let told = context.targets.get(&uid.to_owned()).or_else(|| autoscale::told(before?));
         let note = told.and_then(|told| autoscale::decision(told, &after, wish, facts.scaling.as_ref()));
         context.targets.put(uid.to_owned(), after.desired_replicas);
         if let (Some(note), Some(told)) = (note, told) {

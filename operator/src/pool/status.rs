@@ -96,8 +96,9 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
         status.template_generation = Some(*generation);
         status.template_spec = Some(spec.clone());
     }
-    let target = facts.wish.map_or(0, Wish::target);
-    let target = i32::try_from(target).unwrap_or(i32::MAX);
+    // As long as it is not known what is wanted, it is what was.
+    let earlier = before.map_or(0, |before| before.desired_replicas);
+    let target = facts.wish.map_or(earlier, |wish| i32::try_from(wish.target()).unwrap_or(i32::MAX));
 
     let mut waits: Vec<(u8, String)> = Vec::new();
     let mut troubles: Vec<(String, Trouble)> = Vec::new();
@@ -162,7 +163,7 @@ pub fn status(facts: &Facts<'_>, before: Option<&PoolStatus>, now: Timestamp) ->
     }
     status.desired_replicas = target;
     // Within its tolerance an autoscaler writes this number to the spec: what comes on top of that (a floor, a surge) would stay.
-    let asked = facts.wish.map_or(0, |wish| i32::try_from(asked(wish)).unwrap_or(i32::MAX));
+    let asked = facts.wish.map_or(target, |wish| i32::try_from(asked(wish)).unwrap_or(i32::MAX));
     status.replicas = active.min(target).min(asked);
     status.metrics = facts.scaling.as_ref().and_then(Scaling::metrics);
     status.waiting_for = facts.wish.and_then(|wish| waiting::waiting_for(&facts.pods, wish.policy, now));
@@ -740,6 +741,9 @@ mod tests {
         });
         let status = status(&facts, None, at(0));
         assert_eq!(status.phase.as_deref(), Some("Pending"));
+        let before = PoolStatus { desired_replicas: 4, ..PoolStatus::default() };
+        let kept = super::status(&facts, Some(&before), at(0));
+        assert_eq!((kept.desired_replicas, kept.phase), (4, status.phase.clone()));
         assert_eq!(
             says(&status, "Ready"),
             ("False", "ClusterMissing", "spec.clusterRef.name: there is no MediaCluster \"x\"")

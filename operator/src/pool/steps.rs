@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use sluice_control::Report;
 use sluice_crds::pool::PoolKind;
 use sluice_crds::{GROUP, MediaCluster, VERSION, names};
 use sluice_objects::{Cluster, Pool};
@@ -19,9 +20,12 @@ use crate::apply::{ApplyError, Kind};
 use crate::context::Context;
 use crate::events::Note;
 use crate::machines;
-use crate::nodes::NodeError;
+use crate::nodes::{NodeError, Nodes};
 use crate::owned::PoolRef;
 use sluice_plan::{Drain, Step, Why};
+
+/// How long the last order to a node that is not heard may take.
+const LAST_ORDER: Duration = Duration::from_secs(1);
 
 /// A pool goes when its cluster goes: Kubernetes sees to it by the owner reference.
 ///
@@ -77,6 +81,7 @@ pub async fn carry_out(
     steps: &[Step],
     done: &mut Outcome,
 ) {
+    last_orders(&context.nodes, views, steps).await;
     for step in steps {
         let pod = match step {
             Step::Create { slot } => {
@@ -90,10 +95,8 @@ pub async fn carry_out(
             | Step::TellUndrain { pod }
             | Step::Delete { pod, .. } => pod,
         };
-        let Some(live) = views.iter().find(|view| view.seen.name == *pod).map(|view| view.pod) else {
-            continue;
-        };
-        done.take(one(context, key, pool, live, step).await);
+        let Some(view) = views.iter().find(|view| view.seen.name == *pod) else { continue };
+        done.take(one(context, key, pool, view, step).await);
     }
 }
 
@@ -133,9 +136,10 @@ async fn one(
     context: &Context,
     key: &PoolRef,
     pool: &Pool,
-    live: &Pod,
+    view: &View<'_>,
     step: &Step,
 ) -> Result<(), ApplyError> {
+    let live = view.pod;
     let uid = live.uid().unwrap_or_default();
     match step {
         Step::Create { .. } => {}
@@ -180,7 +184,7 @@ async fn one(
             refused(key, pod, "drain", context.nodes.drain(&uid, &order).await);
         }
         Step::TellUndrain { pod } => refused(key, pod, "undrain", context.nodes.undrain(&uid).await),
-        Step::Delete { why, .. } => delete(context, live, *why).await?,
+        Step::Delete { why, .. } => delete(context, live, *why, left(*why, view.report)).await?,
     }
     Ok(())
 }
@@ -239,19 +243,59 @@ async fn create(
     }
 }
 
-async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyError> {
+/// Tells the nodes that are removed at their deadline without having been heard to end: the order may never have reached them, and one that
+/// has it ends its sessions cleanly. All at once, and nobody waits for the answer of one that is silent.
+async fn last_orders(nodes: &Nodes, views: &[View<'_>], steps: &[Step]) {
+    let tell = |(pod, order): (&Pod, sluice_control::Drain)| {
+        let (uid, name) = (pod.uid().unwrap_or_default(), pod.name_any());
+        async move {
+            let told = tokio::time::timeout(LAST_ORDER, nodes.drain(&uid, &order)).await;
+            tracing::info!(pod = %name, heard = matches!(told, Ok(Ok(()))), "told to end at its deadline");
+        }
+    };
+    futures_util::future::join_all(unheard_at_their_end(views, steps).into_iter().map(tell)).await;
+}
+
+/// Whom to tell, and what. There is no way to a machine that is silent.
+fn unheard_at_their_end<'a>(views: &[View<'a>], steps: &[Step]) -> Vec<(&'a Pod, sluice_control::Drain)> {
+    let ends = |name: &str| {
+        steps.iter().any(|step| {
+            matches!(step, Step::Delete { pod, why: Why::Deadline { publishers: None, .. } } if pod == name)
+        })
+    };
+    let unheard = views.iter().filter(|view| view.seen.lost.is_none() && ends(&view.seen.name));
+    unheard
+        .filter_map(|view| {
+            let reason = sluice_plan::words(view.seen.drain.as_ref()?);
+            Some((view.pod, sluice_control::Drain { reason, deadline_s: Some(1), accept_for_s: 0 }))
+        })
+        .collect()
+}
+
+/// The publishers and viewers that are cut when a pod goes: by the plan, or by what its node said last.
+fn left(why: Why, report: Option<&Report>) -> Option<(u32, u32)> {
+    let last = report.map(|report| (report.publishers.max(report.owned), report.viewers));
+    match why {
+        Why::Deadline { publishers, viewers } => publishers.zip(viewers).or(last),
+        Why::Lost => last,
+        Why::Failed | Why::NeverStarted | Why::Empty => None,
+    }
+}
+
+async fn delete(context: &Context, live: &Pod, why: Why, left: Option<(u32, u32)>) -> Result<(), ApplyError> {
     let name = live.name_any();
     let note = match why {
         Why::Failed => Note::warning("Failed", format!("{name} has ended and is replaced")),
         Why::Lost => Note::warning("Lost", format!("{name} is gone with its machine and is replaced")),
         Why::NeverStarted => Note::normal("Removed", format!("{name} never ran and is not wanted")),
         Why::Empty => Note::normal("Drained", format!("{name} is empty and is removed")),
-        Why::Deadline { publishers, viewers } => {
-            let count = |count: Option<u32>| {
-                count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string())
+        Why::Deadline { publishers, .. } => {
+            let left = match left {
+                Some((publishers, viewers)) => format!("{publishers} publishers and {viewers} viewers left"),
+                None => "an unknown number of publishers and viewers left".to_owned(),
             };
-            let (publishers, viewers) = (count(publishers), count(viewers));
-            let left = format!("{publishers} publishers and {viewers} viewers left");
+            let unheard = if publishers.is_none() { ", when its node was heard last" } else { "" };
+            let left = left + unheard;
             Note::warning("DrainDeadline", format!("{name} is removed at its deadline with {left}"))
         }
     };
@@ -264,18 +308,17 @@ async fn delete(context: &Context, live: &Pod, why: Why) -> Result<(), ApplyErro
         Why::Failed | Why::NeverStarted | Why::Empty => None,
     };
     context.applier.delete(live, grace).await?;
+    if let Some((publishers, viewers)) = left {
+        context.metrics.sessions_cut.inc_by(u64::from(publishers) + u64::from(viewers));
+    }
     match why {
-        Why::Deadline { publishers, viewers } => {
-            let cut = u64::from(publishers.unwrap_or(0)) + u64::from(viewers.unwrap_or(0));
-            context.metrics.sessions_cut.inc_by(cut);
-        }
         Why::Failed => {
             if let Some(owner) = live.owner_references().iter().find(|owner| owner.controller == Some(true)) {
                 let revision = live.labels().get(names::REVISION).map_or("", String::as_str);
                 context.failures.add(&owner.uid, revision);
             }
         }
-        Why::Lost | Why::NeverStarted | Why::Empty => {}
+        Why::Deadline { .. } | Why::Lost | Why::NeverStarted | Why::Empty => {}
     }
     say(context, live, note);
     let mut gone = live.clone();
@@ -415,6 +458,46 @@ mod tests {
 
     fn label(accepting: bool, busy: bool) -> Step {
         Step::Label { pod: "edge-0".into(), accepting, busy }
+    }
+
+    #[test]
+    fn who_is_not_heard_at_its_deadline_is_told_once_more() {
+        let pool = pool();
+        let pods: Vec<Pod> = (0..4)
+            .map(|slot| {
+                let mut pod = sluice_objects::pod(&pool, slot, 1);
+                let since = (names::DRAINING_SINCE.to_owned(), Timestamp::UNIX_EPOCH.to_string());
+                pod.metadata.annotations.get_or_insert_default().extend([since]);
+                pod
+            })
+            .collect();
+        let mut views: Vec<View<'_>> = pods
+            .iter()
+            .filter_map(|pod| {
+                let seen = observe("edge", pod, None, Standing::default(), Timestamp::UNIX_EPOCH)?;
+                Some(View { pod, seen, report: None, failure: None, again: None })
+            })
+            .collect();
+        views[2].seen.lost = Some(sluice_plan::Lost::Silent);
+        let ends = |slot: usize, known| Step::Delete {
+            pod: format!("edge-{slot}"),
+            why: Why::Deadline { publishers: known, viewers: known },
+        };
+        let empty = Step::Delete { pod: "edge-3".into(), why: Why::Empty };
+        let told = unheard_at_their_end(&views, &[ends(0, None), ends(1, Some(1)), ends(2, None), empty]);
+        assert_eq!(told.iter().map(|(pod, _)| pod.name_any()).collect::<Vec<_>>(), ["edge-0"]);
+        assert!(told[0].1.deadline_s == Some(1) && told[0].1.reason.contains("ScaleIn"), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_cut_is_what_was_heard_last() {
+        let said = Report { publishers: 1, owned: 2, viewers: 7, ..Report::default() };
+        let deadline = |publishers, viewers| Why::Deadline { publishers, viewers };
+        assert_eq!(left(deadline(Some(3), Some(4)), Some(&said)), Some((3, 4)));
+        assert_eq!(left(deadline(None, None), Some(&said)), Some((2, 7)));
+        assert_eq!(left(deadline(None, None), None), None);
+        assert_eq!(left(Why::Lost, Some(&said)), Some((2, 7)));
+        assert_eq!(left(Why::Empty, Some(&said)), None);
     }
 
     #[test]

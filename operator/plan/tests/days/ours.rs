@@ -251,6 +251,7 @@ fn starting(slot: u32, revision: &str, created: Timestamp) -> Seen {
         busy: false,
         marked: false,
         drain: None,
+        unlisted: None,
         requested: None,
         heard: None,
     }
