@@ -8,6 +8,7 @@ mod secret;
 mod server;
 mod source;
 mod standby;
+mod strangers;
 mod values;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ use front::Front;
 use registration::{Registered, Service, register};
 use server::{Server, Shown};
 use source::Source;
+use strangers::Strangers;
 
 /// How often what the API server knows of this server is compared with what it should.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -77,7 +79,14 @@ impl MetricsApi {
         let listener = server::listen(settings.metrics_addr).await?;
         let (shown, front) = (Shown::default(), Front::default());
         let source = Source { stores: stores.clone(), nodes: nodes.clone() };
-        let server = Server { shown: shown.clone(), front: front.clone(), source, metrics: metrics.clone() };
+        let server = Server {
+            shown: shown.clone(),
+            front: front.clone(),
+            source,
+            metrics: metrics.clone(),
+            strangers: Strangers::default(),
+            strange: server::STRANGE,
+        };
         tokio::spawn(async move {
             if let Err(error) = server.serve(listener).await {
                 tracing::error!(%error, "the metrics API cannot use TLS");
