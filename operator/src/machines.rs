@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use sluice_plan::Lost;
 
 use crate::nodes::Seen as Heard;
-use crate::owned::{Machine, Machines};
+use crate::owned::{Machine, Machines, UNTOLD};
 
 /// A media node that has not been heard for so long is taken for silent: after this time nodes themselves give up each other's
 /// streams.
@@ -72,6 +72,7 @@ fn judge(machine: &Machine, age: Duration, unheard: Duration, drain_taints: &[St
     };
     match machine {
         Machine::Unknown => Standing::default(),
+        Machine::Untold => Standing { again: Some(UNTOLD), ..Standing::default() },
         Machine::Absent { departed: false } if age < NEW => {
             Standing { again: Some(NEW - age), ..Standing::default() }
         }
@@ -272,6 +273,12 @@ mod tests {
         assert_eq!(judged(20), Standing { again: Some(s(40)), ..Standing::default() });
         assert_eq!(judged(60).lost, Some(Lost::Gone));
         assert_eq!(judge(&Machine::Unknown, OLD, OLD, &taints()), Standing::default());
+        let untold = judge(&Machine::Untold, OLD, OLD, &taints());
+        assert_eq!(
+            untold,
+            Standing { again: Some(s(10)), ..Standing::default() },
+            "perhaps the watch is late"
+        );
     }
 
     fn pod(spec: Value) -> Pod {

@@ -8,6 +8,7 @@ mod secret;
 mod server;
 mod source;
 mod standby;
+mod strangers;
 mod values;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ use front::Front;
 use registration::{Registered, Service, register};
 use server::{Server, Shown};
 use source::Source;
+use strangers::Strangers;
 
 /// How often what the API server knows of this server is compared with what it should.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -77,7 +79,14 @@ impl MetricsApi {
         let listener = server::listen(settings.metrics_addr).await?;
         let (shown, front) = (Shown::default(), Front::default());
         let source = Source { stores: stores.clone(), nodes: nodes.clone() };
-        let server = Server { shown: shown.clone(), front: front.clone(), source, metrics: metrics.clone() };
+        let server = Server {
+            shown: shown.clone(),
+            front: front.clone(),
+            source,
+            metrics: metrics.clone(),
+            strangers: Strangers::default(),
+            strange: server::STRANGE,
+        };
         tokio::spawn(async move {
             if let Err(error) = server.serve(listener).await {
                 tracing::error!(%error, "the metrics API cannot use TLS");
@@ -169,6 +178,13 @@ impl Keeper {
 
     /// Says what is in the way, having done what can be done without it.
     async fn round(&mut self, now: Timestamp, beat: &Beat) -> Result<(), String> {
+        // What needs nobody's answer comes first: whatever fails below, no certificate ends in use.
+        if let (Some(authority), Some(leaf)) = (self.authority.clone(), &self.leaf)
+            && leaf.issuer == authority.certificate
+            && leaf.is_old(&authority, now)
+        {
+            self.show(&authority, now)?;
+        }
         let trusted = self.front.look(&self.client).await;
         beat.touch();
         let found = secret::keep(&self.client, &self.service.namespace, self.authority.as_ref(), now).await;
@@ -182,15 +198,17 @@ impl Keeper {
         let mut registered = Vec::new();
         for version in Version::ALL {
             beat.touch();
-            registered.push((version, register(&self.client, version, &self.service, &bundle, now).await?));
+            registered.push((version, register(&self.client, version, &self.service, &bundle, now).await));
         }
-        // A certificate of another CA is shown when that is trusted.
-        if self.leaf.as_ref().is_none_or(|leaf| leaf.is_old(&authority, now)) {
+        // A certificate of another CA is shown when that is trusted, or the one before is trusted by nobody any more.
+        let told = registered.iter().all(|(_, registered)| registered.is_ok());
+        if self.leaf.as_ref().is_none_or(|leaf| leaf.is_old(&authority, now) && (told || leaf.expires <= now))
+        {
             self.show(&authority, now)?;
         }
         trusted?;
         for (version, registered) in registered {
-            match registered {
+            match registered? {
                 Registered::Here => {}
                 Registered::Not(why) if version == Version::V1Beta2 => return Err(why),
                 // Autoscalers ask in the newer version.
@@ -214,5 +232,89 @@ impl Keeper {
         self.shown.set(leaf.shown.clone());
         self.leaf = Some(leaf);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response, StatusCode};
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::client::Body;
+
+    use super::*;
+
+    fn days(at: Timestamp, days: u64) -> Timestamp {
+        at.checked_add(Duration::from_secs(days * 24 * 3600)).expect("a time")
+    }
+
+    /// An API server that knows Secrets (when `secrets`), and refuses all else.
+    fn refusing(secrets: bool) -> Client {
+        let kept = secret::tests::server(Arc::new(Mutex::new(None::<Secret>)));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let kept = kept.clone();
+            async move {
+                if secrets && request.uri().path().contains("/secrets") {
+                    let answer = kept.send(request).await.expect("an answer");
+                    return Ok::<_, std::io::Error>(answer);
+                }
+                let status = serde_json::json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden",
+                });
+                let mut response = Response::new(Body::from(serde_json::to_vec(&status).expect("json")));
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                Ok(response)
+            }
+        });
+        Client::new(service, "ns")
+    }
+
+    fn keeper(client: Client, authority: &Authority) -> Keeper {
+        Keeper {
+            client,
+            service: Service { namespace: "ns".into(), name: "m".into() },
+            cluster_domain: "cluster.local".into(),
+            shown: Shown::default(),
+            front: Front::default(),
+            metrics: Metrics::new(),
+            authority: Some(authority.clone()),
+            leaf: None,
+        }
+    }
+
+    fn until(keeper: &Keeper) -> Timestamp {
+        keeper.leaf.as_ref().expect("one is shown").expires
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_followed_though_nobody_can_be_told() {
+        let (now, health) = (Timestamp::now(), Health::new());
+        let beat = health.watch("metrics-api");
+        let authority = Authority::generate(now, None).expect("a CA");
+        for secrets in [true, false] {
+            let mut keeper = keeper(refusing(secrets), &authority);
+            keeper.show(&authority, now).expect("a certificate");
+            let first = until(&keeper);
+            keeper.round(days(now, 59), &beat).await.expect_err("refused");
+            assert_eq!(until(&keeper), first, "it has long to go");
+            keeper.round(days(now, 61), &beat).await.expect_err("refused");
+            assert!(until(&keeper) > days(now, 150), "{}", until(&keeper));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_a_ca_that_nobody_was_told_of_waits_for_the_end_of_the_one_before() {
+        let (now, health) = (Timestamp::now(), Health::new());
+        let beat = health.watch("metrics-api");
+        let old = Authority::generate(now, None).expect("a CA");
+        let next = Authority::generate(now, Some(&old)).expect("a CA");
+        let mut keeper = keeper(refusing(true), &next);
+        keeper.show(&old, now).expect("a certificate");
+        let first = until(&keeper);
+        keeper.round(days(now, 89), &beat).await.expect_err("refused");
+        assert_eq!(until(&keeper), first, "it is still trusted");
+        keeper.round(days(now, 91), &beat).await.expect_err("refused");
+        assert!(until(&keeper) > first);
     }
 }

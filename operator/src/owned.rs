@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 pub use cache::{Cache, CacheEvent};
 pub use dynamic::Dynamic;
-pub use machines::{Machine, Machines};
+pub use machines::{Machine, Machines, UNTOLD};
 pub use refs::{ClusterRef, PoolRef};
 pub use triggers::Triggers;
 
@@ -182,6 +182,7 @@ impl Watches {
         });
         let Starter { mut tasks, .. } = start;
         let source = machines.source(metrics);
+        tasks.spawn(machines::ask(client.clone(), machines.clone(), stores.clone(), triggers.clone()));
         tasks.spawn(machines::follow(client.clone(), source, machines, stores.clone(), triggers.clone()));
         tasks.spawn(dynamic::follow(
             client.clone(),

@@ -27,16 +27,15 @@ use tokio_rustls::TlsAcceptor;
 
 use super::front::{AnyHolder, Front};
 use super::source::Source;
+use super::strangers::{Place, Strangers};
 use crate::metrics::Metrics;
 
-/// So many connections at once; more wait.
+/// So many connections of the API server at once; more wait.
 const CONNECTIONS: usize = 256;
-/// A connection must be one of TLS in this time.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A request's head comes in this time, and so long a connection may rest.
 const HEADERS: Duration = Duration::from_secs(60);
-/// Who is nobody is gone after this time.
-const NOBODY: Duration = Duration::from_secs(5);
+/// A connection must be one of TLS in this time, and who is nobody then is gone after it once more.
+pub(super) const STRANGE: Duration = Duration::from_secs(5);
 /// What is longer than this is no request for a metric, bytes.
 const HEAD: usize = 32 << 10;
 
@@ -64,6 +63,10 @@ pub(super) struct Server {
     pub front: Front,
     pub source: Source,
     pub metrics: Metrics,
+    /// Those who are not known yet ...
+    pub strangers: Strangers,
+    /// ... and how long each step may take them.
+    pub strange: Duration,
 }
 
 impl Server {
@@ -72,20 +75,17 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(self.tls()?));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for the metrics API");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let (server, acceptor) = (self.clone(), acceptor.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                server.connection(acceptor, stream).await;
-            });
+            // Before the next one is accepted, so that there are never more.
+            let place = self.strangers.enter(from.ip());
+            tokio::spawn(self.clone().connection(acceptor.clone(), stream, place, places.clone()));
         }
     }
 
@@ -102,8 +102,18 @@ impl Server {
         Ok(config)
     }
 
-    async fn connection(self, acceptor: TlsAcceptor, stream: TcpStream) {
-        let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    async fn connection(
+        self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+        mut place: Place,
+        places: Arc<Semaphore>,
+    ) {
+        let accepted = tokio::select! {
+            accepted = timeout(self.strange, acceptor.accept(stream)) => accepted,
+            () = place.lost() => return,
+        };
+        let stream = match accepted {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 return tracing::debug!(%error, "a connection to the metrics API is not one of TLS");
@@ -113,6 +123,7 @@ impl Server {
         let chain: Arc<[CertificateDer<'static>]> =
             stream.get_ref().1.peer_certificates().unwrap_or_default().into();
         let known = self.front.admits(&chain, UnixTime::now()).is_ok();
+        let strange = self.strange;
         let service = service_fn(move |request: Request<Incoming>| {
             let response = self.respond(&chain, &request);
             async move { Ok::<_, Infallible>(response) }
@@ -120,14 +131,19 @@ impl Server {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(if known { HEADERS } else { NOBODY })
+            .header_read_timeout(if known { HEADERS } else { strange })
             .max_buf_size(HEAD);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         // How it ends is nobody's concern.
         if known {
+            drop(place);
+            let Ok(_place) = places.acquire_owned().await else { return };
             let _ = connection.await;
         } else {
-            let _ = timeout(NOBODY, connection).await;
+            tokio::select! {
+                _ = timeout(strange, connection) => {}
+                () = place.lost() => {}
+            }
         }
     }
 
@@ -191,7 +207,9 @@ mod tests {
     use rustls::{ClientConfig, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
 
+    use super::super::strangers::PLACES;
     use super::*;
     use crate::metrics_api::certificate::Authority;
     use crate::metrics_api::front::tests::Proxy;
@@ -205,9 +223,14 @@ mod tests {
         authority: Authority,
         metrics: Metrics,
         shown: Shown,
+        strangers: Strangers,
     }
 
     async fn running(front: Front) -> Running {
+        running_with(front, STRANGE).await
+    }
+
+    async fn running_with(front: Front, strange: Duration) -> Running {
         let metrics = Metrics::new();
         let authority = Authority::generate(Timestamp::now(), None).expect("a CA");
         let shown = Shown::default();
@@ -216,19 +239,25 @@ mod tests {
         let source = Source { stores: Stores::default(), nodes };
         let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        tokio::spawn(
-            Server { shown: shown.clone(), front, source, metrics: metrics.clone() }.serve(listener),
-        );
-        Running { addr, authority, metrics, shown }
+        let strangers = Strangers::default();
+        let server = Server {
+            shown: shown.clone(),
+            front,
+            source,
+            metrics: metrics.clone(),
+            strangers: strangers.clone(),
+            strange,
+        };
+        tokio::spawn(server.serve(listener));
+        Running { addr, authority, metrics, shown, strangers }
     }
 
-    /// One request as the API server sends it, or nothing when there is no connection.
-    async fn get(
+    /// A connection as the API server opens it.
+    async fn connect(
         server: &Running,
         ca: &Authority,
         client: Option<(CertificateDer<'static>, KeyPair)>,
-        request: &str,
-    ) -> Result<String, std::io::Error> {
+    ) -> Result<TlsStream<TcpStream>, std::io::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.certificate.as_bytes()).expect("PEM")).expect("a CA");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -245,7 +274,17 @@ mod tests {
         };
         let stream = TcpStream::connect(server.addr).await?;
         let name = ServerName::try_from(NAME).expect("a name");
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// One request as the API server sends it, or nothing when there is no connection.
+    async fn get(
+        server: &Running,
+        ca: &Authority,
+        client: Option<(CertificateDer<'static>, KeyPair)>,
+        request: &str,
+    ) -> Result<String, std::io::Error> {
+        let mut stream = connect(server, ca, client).await?;
         let head =
             format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Remote-User: hpa\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
@@ -293,6 +332,50 @@ mod tests {
         let text = get(&server, &next, Some(proxy.client("x")), LIST).await.expect("an answer");
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
         assert!(get(&server, &server.authority, Some(proxy.client("x")), LIST).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_say_nothing_keep_nobody_out() {
+        let proxy = Proxy::new();
+        // Without a limit in time: what is held is held.
+        let server = running_with(Front::of(&proxy, "[]"), Duration::from_secs(24 * 3600)).await;
+        let mut silent = Vec::new();
+        for n in 0..CONNECTIONS + 20 {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            let last = u8::try_from(1 + n % 20).expect("few");
+            socket.bind((std::net::Ipv4Addr::new(127, 0, 0, last), 0).into()).expect("an address");
+            silent.push(socket.connect(server.addr).await.expect("it listens"));
+        }
+        for _ in 0..3 {
+            let asked = get(&server, &server.authority, Some(proxy.client("x")), LIST);
+            let text = timeout(Duration::from_secs(60), asked).await.expect("a place").expect("an answer");
+            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        }
+        // Who was first was pushed out.
+        let first = timeout(Duration::from_secs(60), silent[0].read(&mut [0])).await.expect("an end");
+        assert!(!matches!(first, Ok(1..)), "{first:?}");
+        let held = server.strangers.count();
+        assert!((1..=PLACES).contains(&held), "{held} are held");
+    }
+
+    #[tokio::test]
+    async fn who_is_known_is_no_stranger_any_more() {
+        let proxy = Proxy::new();
+        let server = running_with(Front::of(&proxy, "[]"), Duration::from_secs(24 * 3600)).await;
+        let mut known = connect(&server, &server.authority, Some(proxy.client("x"))).await.expect("TLS");
+        known.write_all(b"GET /apis HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+        assert!(known.read(&mut [0; 64]).await.expect("an answer") > 0);
+        assert_eq!(server.strangers.count(), 0, "it stays open, at a place of its own");
+        for _ in 0..CONNECTIONS {
+            TcpStream::connect(server.addr).await.expect("it listens");
+        }
+        let text = get(&server, &server.authority, None, LIST).await.expect("an answer");
+        assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+        let last = b"GET /apis HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        known.write_all(last).await.expect("it is still there");
+        let mut rest = Vec::new();
+        let _ = known.read_to_end(&mut rest).await;
+        assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 404"), "{rest:?}");
     }
 
     #[tokio::test]

@@ -2,24 +2,36 @@
 //!
 //! Of each only what tells whether pods can stay there is kept. Where the operator may not read machines, nothing is known of any of
 //! them, and everything else goes on.
+//!
+//! A watch can lag behind: that a machine is not among those which it told of is no word of its absence. So the API server is asked for
+//! each such machine that a pod is on, and only a machine that was seen to leave, or that it says it does not have, is absent.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
 use kube::runtime::watcher::{Config, Error, Event, watcher};
 use kube::{Api, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use super::cache::Cache;
 use super::watch::{Failures, Slim, Source, applied, listed};
 use super::{CacheEvent, Stores, Triggers};
+use crate::client::{REQUEST, sentence};
 
-/// A machine that left is remembered for so long: until then a pod that is younger may wait for one that is new.
+/// A machine that left is known as such for so long: until then a pod that is younger may wait for one that is new.
 const DEPARTED: Duration = Duration::from_secs(60);
+
+/// A machine that is there, though the watch has not told of it, is asked for again after this time.
+pub const UNTOLD: Duration = Duration::from_secs(10);
+
+/// What the API server said of a machine that nobody looks for any more is forgotten after this time.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// How often it is tried again to read machines, when that is forbidden.
 const FORBIDDEN: Duration = Duration::from_secs(60);
@@ -37,15 +49,48 @@ pub struct Machines(Arc<Inner>);
 
 struct Inner {
     nodes: Cache<Node>,
-    /// Those that were there, and left lately.
-    departed: Mutex<HashMap<String, Instant>>,
-    forbidden: watch::Sender<bool>,
+    untold: Mutex<Untold>,
+    /// There is something to ask.
+    asked: Notify,
+    access: watch::Sender<Access>,
 }
 
 impl Default for Inner {
     fn default() -> Inner {
-        Inner { nodes: Cache::new(), departed: Mutex::default(), forbidden: watch::Sender::new(false) }
+        Inner {
+            nodes: Cache::new(),
+            untold: Mutex::default(),
+            asked: Notify::new(),
+            access: watch::Sender::new(Access::Given),
+        }
     }
+}
+
+/// Whether machines may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// As far as is known.
+    Given,
+    /// Not at the moment, which may be an API server that has just started.
+    Refused,
+    /// No.
+    Forbidden,
+}
+
+/// What is known of machines that are not among those which the watch told of.
+#[derive(Debug, Default)]
+struct Untold {
+    answers: HashMap<String, Answer>,
+    /// Of these more is to be asked.
+    questions: HashSet<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    missing: bool,
+    at: Instant,
+    /// When it was seen to leave.
+    left: Option<Instant>,
 }
 
 /// One machine, as far as it is known.
@@ -53,7 +98,9 @@ impl Default for Inner {
 pub enum Machine {
     /// The operator may not read machines, or has not read them yet.
     Unknown,
-    /// There is none of this name; whether there was one a moment ago.
+    /// The watch has not told of it. It may be there all the same: the API server is asked.
+    Untold,
+    /// There is none of this name, as was seen or said; whether there was one a moment ago.
     Absent {
         /// It was seen, and left.
         departed: bool,
@@ -70,10 +117,23 @@ impl Machines {
         }
         match self.0.nodes.get("", name) {
             Some(node) => Machine::There(node),
-            None => {
-                let departed = self.departed(|all| all.get(name).is_some_and(|at| at.elapsed() < DEPARTED));
-                Machine::Absent { departed }
+            None => self.untold(name),
+        }
+    }
+
+    /// What is known of one that the watch has not told of. An answer that is not new counts until there is another one.
+    fn untold(&self, name: &str) -> Machine {
+        let mut untold = self.lock();
+        let answer = untold.answers.get(name).copied();
+        let counts = |answer: &Answer| answer.at.elapsed() < if answer.missing { DEPARTED } else { UNTOLD };
+        if !answer.as_ref().is_some_and(counts) && untold.questions.insert(name.to_owned()) {
+            self.0.asked.notify_one();
+        }
+        match answer {
+            Some(Answer { missing: true, left, .. }) => {
+                Machine::Absent { departed: left.is_some_and(|at| at.elapsed() < DEPARTED) }
             }
+            _ => Machine::Untold,
         }
     }
 
@@ -84,21 +144,44 @@ impl Machines {
 
     /// Whether they are read.
     pub fn known(&self) -> bool {
-        self.0.nodes.is_ready() && !*self.0.forbidden.borrow()
+        self.0.nodes.is_ready() && *self.0.access.borrow() != Access::Forbidden
     }
 
-    /// Waits until all were read once, or it is known that they may not be.
+    /// Waits until all were read once, or that was refused: whether for good or for a moment, nothing else waits for it.
     pub async fn ready(&self) {
-        let mut forbidden = self.0.forbidden.subscribe();
+        let mut access = self.0.access.subscribe();
         tokio::select! {
             () = self.0.nodes.ready() => {}
             // The sender lives here: it cannot be gone.
-            _ = forbidden.wait_for(|forbidden| *forbidden) => {}
+            _ = access.wait_for(|access| *access != Access::Given) => {}
         }
     }
 
-    fn departed<T>(&self, f: impl FnOnce(&mut HashMap<String, Instant>) -> T) -> T {
-        f(&mut self.0.departed.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, Untold> {
+        self.0.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The API server has it, or not.
+    fn answered(&self, name: &str, missing: bool) {
+        let mut untold = self.lock();
+        // Otherwise the watch was faster.
+        if untold.questions.remove(name) {
+            let left = untold.answers.get(name).filter(|_| missing).and_then(|answer| answer.left);
+            untold.answers.retain(|_, answer| answer.at.elapsed() < FORGOTTEN);
+            untold.answers.insert(name.to_owned(), Answer { missing, at: Instant::now(), left });
+        }
+    }
+
+    /// The watch told of it.
+    fn told(&self, name: &str, left: bool) {
+        let mut untold = self.lock();
+        untold.questions.remove(name);
+        untold.answers.remove(name);
+        if left {
+            let now = Instant::now();
+            untold.answers.retain(|_, answer| answer.at.elapsed() < FORGOTTEN);
+            untold.answers.insert(name.to_owned(), Answer { missing: true, at: now, left: Some(now) });
+        }
     }
 
     fn changed(&self, stores: &Stores, triggers: &Triggers, event: &CacheEvent<'_, Node>) {
@@ -111,15 +194,12 @@ impl Machines {
             }
             CacheEvent::Applied(node, _) => {
                 let name = node.name_any();
-                self.departed(|all| all.remove(&name));
+                self.told(&name, false);
                 name
             }
             CacheEvent::Deleted(node) => {
                 let name = node.name_any();
-                self.departed(|all| {
-                    all.retain(|_, at| at.elapsed() < DEPARTED);
-                    all.insert(name.clone(), Instant::now());
-                });
+                self.told(&name, true);
                 name
             }
         };
@@ -181,20 +261,31 @@ pub(super) async fn follow(
             Ok(Event::InitDone) => {
                 listed(&mut source, &changed);
                 source.metrics.machines_known.set(1);
-                if machines.0.forbidden.send_replace(false) {
+                let before = machines.0.access.send_replace(Access::Given);
+                if before == Access::Forbidden {
                     tracing::info!(
                         "Kubernetes nodes may be read now: machines that are emptied or lost are noticed"
                     );
+                }
+                // The work has begun without them.
+                if before != Access::Given {
                     stores.trigger_all(&triggers);
                 }
             }
             Err(error) if is_forbidden(&error) && refusals < EARLY => {
                 refusals += 1;
+                machines.0.access.send_if_modified(|access| {
+                    let given = *access == Access::Given;
+                    if given {
+                        *access = Access::Refused;
+                    }
+                    given
+                });
                 tokio::time::sleep(SOON).await;
             }
             Err(error) if is_forbidden(&error) => {
                 source.metrics.machines_known.set(0);
-                if !machines.0.forbidden.send_replace(true) {
+                if machines.0.access.send_replace(Access::Forbidden) != Access::Forbidden {
                     tracing::warn!(
                         "may not list and watch Kubernetes nodes: machines that are cordoned, drained or lost are not noticed until \
                          the operator's account has these rights (Helm: rbac.machines=true)"
@@ -209,6 +300,36 @@ pub(super) async fn follow(
                     stream = Box::pin(watcher(api.clone(), Config::default()));
                 }
             }
+        }
+    }
+}
+
+/// Asks the API server for machines that pods are on and the watch has not told of. What it does not answer is asked again.
+pub(super) async fn ask(client: kube::Client, machines: Machines, stores: Stores, triggers: Triggers) {
+    let api: Api<Node> = Api::all(client);
+    loop {
+        machines.0.asked.notified().await;
+        loop {
+            let Some(name) = machines.lock().questions.iter().next().cloned() else { break };
+            // By the right that the watch has, too; and never from a cache that may be as old.
+            let one = ListParams::default().fields(&format!("metadata.name={name}"));
+            let why = match timeout(REQUEST, api.list_metadata(&one)).await {
+                Ok(Ok(list)) => {
+                    let missing = !list.items.iter().any(|node| node.name_any() == name);
+                    machines.answered(&name, missing);
+                    triggers.machine_changed(&stores, &name);
+                    continue;
+                }
+                Ok(Err(error)) => sentence(&error),
+                Err(_) => format!("no answer within {REQUEST:?}"),
+            };
+            tracing::debug!(machine = name, why, "cannot ask whether a machine is there");
+            if !machines.known() {
+                // Asked again by who looks for it, when machines may be read.
+                machines.lock().questions.clear();
+                break;
+            }
+            tokio::time::sleep(SOON).await;
         }
     }
 }
@@ -231,8 +352,7 @@ pub(crate) mod tests {
     impl Machines {
         /// Machines without a watch.
         pub(crate) fn of(nodes: impl IntoIterator<Item = Node>) -> Machines {
-            let (departed, forbidden) = (Mutex::default(), watch::Sender::new(false));
-            Machines(Arc::new(Inner { nodes: Cache::of(nodes), departed, forbidden }))
+            Machines(Arc::new(Inner { nodes: Cache::of(nodes), ..Inner::default() }))
         }
     }
 
@@ -276,6 +396,8 @@ pub(crate) mod tests {
         let machines = Machines::of([node(json!({}))]);
         let (stores, triggers) = (Stores::default(), Triggers::new());
         assert!(matches!(machines.get("m1"), Machine::There(_)));
+        assert!(matches!(machines.get("m2"), Machine::Untold));
+        machines.answered("m2", true);
         assert!(matches!(machines.get("m2"), Machine::Absent { departed: false }));
         let m2 = Node {
             metadata: ObjectMeta { name: Some("m2".into()), ..Default::default() },
@@ -284,8 +406,10 @@ pub(crate) mod tests {
         machines.changed(&stores, &triggers, &CacheEvent::Deleted(&m2));
         assert!(matches!(machines.get("m2"), Machine::Absent { departed: true }));
         machines.changed(&stores, &triggers, &CacheEvent::Applied(&m2, None));
-        assert!(matches!(machines.get("m2"), Machine::Absent { departed: false }));
-        machines.0.forbidden.send_replace(true);
+        assert!(matches!(machines.get("m2"), Machine::Untold), "it was there just now");
+        machines.answered("m2", false);
+        assert!(matches!(machines.get("m2"), Machine::Untold), "only the watch is late");
+        machines.0.access.send_replace(Access::Forbidden);
         assert!(matches!(machines.get("m1"), Machine::Unknown));
         assert!(machines.all().is_empty());
     }
@@ -295,8 +419,18 @@ pub(crate) mod tests {
         let machines = Machines::default();
         let _part = machines.0.nodes.part();
         assert!(!machines.known());
-        machines.0.forbidden.send_replace(true);
+        machines.0.access.send_replace(Access::Refused);
         machines.ready().await;
         assert!(!machines.known());
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_watch_counts_no_more() {
+        let machines = Machines::of([]);
+        let (stores, triggers) = (Stores::default(), Triggers::new());
+        assert!(matches!(machines.get("m1"), Machine::Untold));
+        machines.changed(&stores, &triggers, &CacheEvent::Deleted(&node(json!({}))));
+        machines.answered("m1", false);
+        assert!(matches!(machines.get("m1"), Machine::Absent { departed: true }));
     }
 }
