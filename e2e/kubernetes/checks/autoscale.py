@@ -186,6 +186,11 @@ def origins(checks, sample):
             checks.check("it is there up to the deadline", sample.uids("demo-origin").get(name) == uid)
             checks.holds("then it goes", lambda: within(40, "gone", lambda: sample.uids("demo-origin").get(name) != uid, every=0.3))
             checks.note(f"{time.time() - until:.1f} s after the deadline")
+
+            def ended():
+                items = sample.json("get", "pods", "-l", "sluice.dev/pool=demo-origin")["items"]
+                return all(item["metadata"]["uid"] != uid for item in items)
+            checks.holds("its node ends within its grace", lambda: within(40, "its pod is no more", ended, every=0.3))
         report = late.done()
         whole = report["continuity"]["all"]
         checks.check("its publisher was told that its stream ends", (whole["told"], whole["broken"]) == (1, 0), clients.told(report))

@@ -172,12 +172,16 @@ def lost(checks, sample, second):
     time.sleep(3)
     publisher.child.kill()
 
-    def plays():
-        again = sample.publish("lost")
-        return again
-    again = checks.holds("a publisher that comes back plays again at another origin", plays)
+    def comes_back():
+        # The Service may send it to the lost pod for some seconds still: like any encoder, it tries again.
+        if not sample.publishers[-1].running():
+            sample.publishers.append(sampling.Publisher("lost", sample.address("demo-origin")))
+        if time.monotonic() - watched.seen.moved > 1.5 or watched.seen.longest_gap < 1:
+            raise Failed("the viewer does not see it again yet")
+        return sample.publishers[-1]
+    again = checks.holds("a publisher that comes back plays again at another origin, and the viewer sees it",
+                         lambda: within(30, "it plays again", comes_back, every=0.3))
     back = time.monotonic() - began
-    within(10, "the viewer has seen it", lambda: time.monotonic() - watched.seen.moved < 1.5 and watched.seen.longest_gap > 1, every=0.3)
     seen = watched.done()
     checks.check("its stream was freed long before Kubernetes noticed", back < 30 and seen.longest_gap < 30 and not seen.falls,
                  f"back after {back:.1f} s, the viewer's longest gap {seen.longest_gap:.1f} s, {seen.failures} failures, {len(seen.falls)} steps back")
