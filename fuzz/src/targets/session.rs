@@ -161,7 +161,9 @@ fn connect<'a>(purpose: Purpose, pieces: impl Iterator<Item = &'a [u8]>) -> Serv
                 }
                 ClientEvent::Audio { payload, .. } => rtmp::media(kind::AUDIO, payload),
                 ClientEvent::Video { payload, .. } => rtmp::media(kind::VIDEO, payload),
-                ClientEvent::Metadata(_) | ClientEvent::ReconnectRequest { .. } | ClientEvent::Ended { .. } => {}
+                ClientEvent::Metadata(_)
+                | ClientEvent::ReconnectRequest { .. }
+                | ClientEvent::Ended { .. } => {}
             }
         }
         said.unsplit(client.output().split());
