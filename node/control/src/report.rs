@@ -65,6 +65,11 @@ pub struct Report {
 const TEXT_CHARS: usize = 256;
 
 impl Report {
+    /// Streams published to it. One whose publisher's connection broke waits for it, and is not over.
+    pub fn published(&self) -> u32 {
+        self.publishers.max(self.owned)
+    }
+
     /// From its JSON. What a node says ends up in the status of pools and in front of people: texts are cut to their
     /// bounds, without control characters, and numbers are numbers.
     ///

@@ -47,6 +47,23 @@ pub struct SecretRef {
     pub generated: bool,
 }
 
+impl SecretRef {
+    /// Where the key is that the nodes of a cluster share; what its spec says is not checked.
+    pub fn cluster_key(cluster: &MediaCluster) -> SecretRef {
+        let made = names::cluster_key_secret(cluster.metadata.name.as_deref().unwrap_or_default());
+        SecretRef::new(cluster.spec.security.cluster_key.as_ref(), &made, "key")
+    }
+
+    /// The one that is given, or else the one that is made.
+    fn new(given: Option<&SecretKey>, made: &str, default_key: &str) -> SecretRef {
+        let Some(given) = given else {
+            return SecretRef { name: made.into(), key: default_key.into(), generated: true };
+        };
+        let key = given.key.clone().unwrap_or_else(|| default_key.into());
+        SecretRef { name: given.name.clone(), key, generated: false }
+    }
+}
+
 /// The certificate for HTTPS and RTMPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -108,17 +125,17 @@ impl Cluster {
         );
         let database = match &spec.database.external {
             Some(external) => {
-                secret(&mut problems, "spec.database.external.secret", Some(&external.secret), "", "uri")
+                let given = SecretRef::new(Some(&external.secret), "", "uri");
+                checked(&mut problems, "spec.database.external.secret", given)
             }
             None => SecretRef { name: String::new(), key: "uri".into(), generated: false },
         };
-        let Security { cluster_key, admin_token, tls: their_tls, network_policy } = &spec.security;
-        let made = names::cluster_key_secret(&name);
+        let Security { cluster_key: _, admin_token, tls: their_tls, network_policy } = &spec.security;
         let cluster_key =
-            secret(&mut problems, "spec.security.clusterKey", cluster_key.as_ref(), &made, "key");
+            checked(&mut problems, "spec.security.clusterKey", SecretRef::cluster_key(resource));
         let made = names::admin_token_secret(&name);
-        let admin_token =
-            secret(&mut problems, "spec.security.adminToken", admin_token.as_ref(), &made, "token");
+        let admin_token = SecretRef::new(admin_token.as_ref(), &made, "token");
+        let admin_token = checked(&mut problems, "spec.security.adminToken", admin_token);
         let certificate = their_tls.as_ref().map(|tls| certificate(&mut problems, tls, &name));
         exposure(&mut problems, &spec.exposure, certificate.is_some());
         monitoring(&mut problems, &spec.monitoring);
@@ -251,20 +268,12 @@ fn image(problems: &mut Problems, image: &Image) {
     }
 }
 
-fn secret(
-    problems: &mut Problems,
-    field: &str,
-    given: Option<&SecretKey>,
-    made: &str,
-    default_key: &str,
-) -> SecretRef {
-    let Some(given) = given else {
-        return SecretRef { name: made.into(), key: default_key.into(), generated: true };
-    };
-    let key = given.key.clone().unwrap_or_else(|| default_key.into());
-    problems.unless(check::subdomain(&given.name), &format!("{field}.name"), "is no name of a Secret");
-    problems.unless(check::data_key(&key), &format!("{field}.key"), "is no key of a Secret");
-    SecretRef { name: given.name.clone(), key, generated: false }
+fn checked(problems: &mut Problems, field: &str, secret: SecretRef) -> SecretRef {
+    if !secret.generated {
+        problems.unless(check::subdomain(&secret.name), &format!("{field}.name"), "is no name of a Secret");
+        problems.unless(check::data_key(&secret.key), &format!("{field}.key"), "is no key of a Secret");
+    }
+    secret
 }
 
 fn certificate(problems: &mut Problems, tls: &Tls, cluster: &str) -> Certificate {

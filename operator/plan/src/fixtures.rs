@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sluice_crds::pool::DrainPolicy;
 
 use crate::plan::{Drain, Heard, Ordered, Plan, Reason, Seen, Step, Wish, words};
 
@@ -12,25 +11,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 }
 
 pub(crate) fn wish(replicas: u32) -> Wish {
-    Wish {
-        replicas,
-        min: 0,
-        max: 1000,
-        floor: 0,
-        scale_in_paused: false,
-        progress_deadline: Duration::from_secs(600),
-        revision: "new".into(),
-        max_surge: 1,
-        max_unavailable: 0,
-        rollout_paused: false,
-        deadline: Duration::from_secs(600),
-        policy: DrainPolicy::Wait,
-        stopped: false,
-        taken: Default::default(),
-        failed_lately: 0,
-        failed_updated: 0,
-        unheard: false,
-    }
+    Wish { replicas, revision: "new".into(), deadline: Duration::from_secs(600), ..Wish::default() }
 }
 
 pub(crate) fn pod(slot: u32, publishers: u32, viewers: u32) -> Seen {

@@ -290,6 +290,31 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
+/// One pod of a pool that leaves everything as it is by default.
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish {
+            replicas: 1,
+            min: 0,
+            max: 1000,
+            floor: 0,
+            scale_in_paused: false,
+            progress_deadline: Duration::from_secs(600),
+            revision: String::new(),
+            max_surge: 1,
+            max_unavailable: 0,
+            rollout_paused: false,
+            deadline: Duration::from_secs(3600),
+            policy: DrainPolicy::default(),
+            stopped: false,
+            taken: BTreeSet::new(),
+            failed_lately: 0,
+            failed_updated: 0,
+            unheard: false,
+        }
+    }
+}
+
 impl Wish {
     /// How many pods are to take new sessions: what is written, within limits and floors.
     pub fn target(&self) -> usize {

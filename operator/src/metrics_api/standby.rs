@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
+use sluice_crds::MediaCluster;
 use sluice_crds::generate::hash;
 use sluice_crds::pool::PoolKind;
-use sluice_crds::{MediaCluster, names};
 use sluice_identity::OperatorAuthority;
 use sluice_objects::SecretRef;
 use tokio::sync::watch;
@@ -137,7 +137,7 @@ impl Standby {
             return;
         }
         let kept = before.and_then(|before| before.credentials.clone());
-        let wanted = wanted(cluster);
+        let wanted = SecretRef::cluster_key(cluster);
         let secret = match self.stores.secrets.get(&at.namespace, &wanted.name) {
             Some(secret) => Some(secret),
             None => self.read(&at.namespace, &wanted.name).await,
@@ -180,22 +180,6 @@ impl Standby {
 
 fn key(cluster: &MediaCluster) -> ClusterRef {
     ClusterRef::new(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
-}
-
-/// Where a cluster's key is.
-fn wanted(cluster: &MediaCluster) -> SecretRef {
-    match &cluster.spec.security.cluster_key {
-        Some(theirs) => SecretRef {
-            name: theirs.name.clone(),
-            key: theirs.key.clone().unwrap_or_else(|| "key".into()),
-            generated: false,
-        },
-        None => SecretRef {
-            name: names::cluster_key_secret(&cluster.name_any()),
-            key: "key".into(),
-            generated: true,
-        },
-    }
 }
 
 #[cfg(test)]

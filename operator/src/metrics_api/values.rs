@@ -146,8 +146,7 @@ impl Pool {
     /// `None` where this node has no such thing.
     fn of(&self, metric: &str, report: &Report) -> Option<Quantity> {
         let streams = match self.role {
-            // A stream whose publisher's connection broke waits for it: it is not over.
-            Role::Origin => report.owned.max(report.publishers),
+            Role::Origin => report.published(),
             Role::Edge => report.streams,
         };
         Some(match metric {

@@ -1,7 +1,4 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use sluice_crds::pool::DrainPolicy;
 use sluice_crds::{EdgePool, MediaCluster};
 use sluice_objects::{Cluster, Pinned, Pool};
 use sluice_plan::{Drain, Heard, Reason, Spare};
@@ -64,25 +61,7 @@ fn scaling<'a>(pool: &'a Pool, autoscaler: Option<&'a HorizontalPodAutoscaler>, 
 }
 
 fn wish(replicas: u32) -> Wish {
-    Wish {
-        replicas,
-        min: 2,
-        max: 4,
-        floor: 0,
-        scale_in_paused: false,
-        progress_deadline: Duration::from_secs(600),
-        revision: "r".into(),
-        max_surge: 1,
-        max_unavailable: 0,
-        rollout_paused: false,
-        deadline: Duration::from_secs(60),
-        policy: DrainPolicy::Wait,
-        stopped: false,
-        taken: Default::default(),
-        failed_lately: 0,
-        failed_updated: 0,
-        unheard: false,
-    }
+    Wish { replicas, min: 2, max: 4, revision: "r".into(), ..Wish::default() }
 }
 
 #[test]

@@ -62,8 +62,7 @@ fn heard(report: &Report) -> Heard {
                 left: draining.deadline_s.map(Duration::from_secs),
             },
         ),
-        // A stream whose publisher's connection broke waits for it: it is not over.
-        publishers: report.publishers.max(report.owned),
+        publishers: report.published(),
         viewers: report.viewers,
         by_others: report.draining.as_ref().is_some_and(|draining| draining.by != DrainOrder::Operator),
     }

@@ -262,10 +262,11 @@ fn validate<K: PoolKind>(
     let scaling = pool.scaling();
     let revision = sluice_objects::revision(&pool, generation);
     let (failed_lately, failed_updated) = context.failures.lately(uid, &revision);
+    let plain = Wish::default();
     let wish = Wish {
         replicas: pool.replicas(),
-        min: scaling.map_or(0, sluice_objects::Scaling::min),
-        max: scaling.map_or(1000, sluice_objects::Scaling::max),
+        min: scaling.map_or(plain.min, sluice_objects::Scaling::min),
+        max: scaling.map_or(plain.max, sluice_objects::Scaling::max),
         floor: 0,
         scale_in_paused: scaling.is_some_and(sluice_objects::Scaling::scale_in_paused),
         progress_deadline: pool.progress_deadline(),

@@ -9,7 +9,7 @@ use sluice_crds::pool::{PodStatus, PoolStatus};
 
 use super::autoscale::{Scaling, asked};
 use super::explain::{Trouble, trouble};
-use super::waiting;
+use super::waiting::{self, counted};
 use sluice_plan::{Lost, Seen, Wish};
 
 /// Pods that a status lists.
@@ -335,9 +335,11 @@ fn lost(view: &View<'_>) -> Option<String> {
 fn left(view: &View<'_>) -> String {
     match (&view.seen.heard, &view.failure) {
         (Some(heard), _) => {
-            let publishers = if heard.publishers == 1 { "publisher" } else { "publishers" };
-            let viewers = if heard.viewers == 1 { "viewer" } else { "viewers" };
-            format!("{} {publishers} and {} {viewers} left", heard.publishers, heard.viewers)
+            format!(
+                "{} and {} left",
+                counted(heard.publishers, "publisher"),
+                counted(heard.viewers, "viewer")
+            )
         }
         (None, Some(failure)) => format!("its node is not heard ({failure})"),
         (None, None) => "its node has not answered yet".into(),
@@ -437,25 +439,7 @@ mod tests {
     }
 
     fn wish(replicas: u32) -> Wish {
-        Wish {
-            replicas,
-            min: 0,
-            max: 1000,
-            floor: 0,
-            scale_in_paused: false,
-            progress_deadline: Duration::from_secs(600),
-            revision: "r1".into(),
-            max_surge: 1,
-            max_unavailable: 0,
-            rollout_paused: false,
-            deadline: Duration::from_secs(60),
-            policy: DrainPolicy::Wait,
-            stopped: false,
-            taken: Default::default(),
-            failed_lately: 0,
-            failed_updated: 0,
-            unheard: false,
-        }
+        Wish { replicas, revision: "r1".into(), deadline: Duration::from_secs(60), ..Wish::default() }
     }
 
     fn pod(slot: u32, ready: bool, more: serde_json::Value) -> Pod {

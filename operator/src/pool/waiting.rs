@@ -39,7 +39,8 @@ pub fn waiting_for(pods: &[View<'_>], policy: DrainPolicy, now: Timestamp) -> Op
     Some(if more == 0 { text } else { format!("{text} and {more} more") })
 }
 
-fn counted(count: u32, what: &str) -> String {
+/// How many of something, in words.
+pub(super) fn counted(count: u32, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
