@@ -5,7 +5,9 @@
 . "$(dirname "$0")/lib.sh"
 
 setup_build() {
-  packages build-essential ca-certificates curl pkg-config
+  # The node decodes and encodes with FFmpeg (libav*); its bindings are made by libclang.
+  packages build-essential ca-certificates curl pkg-config libclang-dev \
+    libavcodec-dev libavformat-dev libavutil-dev libswresample-dev
   setup_rust
   setup_node
 }

@@ -7,10 +7,12 @@
 //! - [`segmentation`]: when a segment begins, decided once by the owner of a stream and stamped on its groups.
 //! - [`Mirror`]: writes a stream that another node owns, as that one wrote it.
 //! - [`Hub`]: all live streams of this process by app and id.
+//! - [`aside`]: messages, and what viewers need of the publisher.
 //! - [`session`]: what an ingest asks before it publishes and an egress before it plays.
 //!
 //! There is no network, no disk and no container format in here.
 
+pub mod aside;
 pub mod bits;
 pub mod codec;
 mod frame;

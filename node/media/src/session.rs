@@ -31,17 +31,20 @@ pub enum Protocol {
     Rtmp,
     /// HLS and LL-HLS.
     Hls,
+    /// WebRTC, by WHIP, WHEP or AMS's WebSocket.
+    WebRtc,
 }
 
 impl Protocol {
     /// How many there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
 
     /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Rtmp => "rtmp",
             Protocol::Hls => "hls",
+            Protocol::WebRtc => "webrtc",
         }
     }
 }

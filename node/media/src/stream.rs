@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
+use crate::aside::Aside;
 use crate::frame::{Arrived, GroupHead};
 use crate::reader::{Reader, Start};
 use crate::ring::{Retention, Ring};
@@ -137,6 +138,7 @@ pub struct Stream {
     // The publisher's connection is broken, at the node that owns the stream.
     away: AtomicBool,
     readers: AtomicIsize,
+    aside: Aside,
     pub(crate) writer: Mutex<Option<crate::publisher::Writer>>,
 }
 
@@ -161,6 +163,7 @@ impl Stream {
             moving: AtomicBool::new(false),
             relayed: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            aside: Aside::default(),
             readers: AtomicIsize::new(0),
             writer: Mutex::new(None),
         }
@@ -325,6 +328,11 @@ impl Stream {
     /// What the publisher says about it.
     pub fn metadata(&self) -> Arc<Vec<(String, MetaValue)>> {
         self.metadata.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What goes to and fro beside the media.
+    pub fn aside(&self) -> &Aside {
+        &self.aside
     }
 
     /// Its counters.

@@ -108,7 +108,7 @@ impl Egress for Door {
             Protocol::Hls if !app.settings.hls_muxing_enabled => {
                 return Err(Refusal::Disabled("HLS (hlsMuxingEnabled)"));
             }
-            Protocol::Rtmp | Protocol::Hls => {}
+            Protocol::Rtmp | Protocol::Hls | Protocol::WebRtc => {}
         }
         if let (false, Some(elsewhere)) = (self.takes.viewers, &self.elsewhere) {
             return Err(Refusal::NoViewers(elsewhere.played_at(key)));

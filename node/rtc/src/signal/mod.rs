@@ -1,0 +1,1 @@
+//! Ant Media Server's WebSocket signalling.
