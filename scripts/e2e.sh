@@ -18,7 +18,7 @@ NODE=${SLUICE_NODE_BINARY:-target/ci/sluice-node}
 [ -x "$NODE" ] || cargo build --quiet --profile ci -p sluice-node
 HTTP=$(free_port)
 RTMP=$(free_port)
-"$NODE" run --data-dir "$WORK/data" --http-addr "127.0.0.1:$HTTP" --rtmp-addr "127.0.0.1:$RTMP" 2>"$WORK/node.log" &
+"$NODE" run --data-dir "$WORK/data" --http-addr "127.0.0.1:$HTTP" --rtmp-addr "127.0.0.1:$RTMP" --rtc-addr 127.0.0.1:0 2>"$WORK/node.log" &
 PIDS+=($!)
 within 20 curl -fs -m 1 "http://127.0.0.1:$HTTP/readyz" || { cat "$WORK/node.log" >&2; die "the node does not start"; }
 

@@ -10,7 +10,7 @@ ulimit -n "$(ulimit -Hn)"
 WORK=$(mktemp -d)
 HTTP=$(free_port)
 RTMP=$(free_port)
-target/release/sluice-node run --data-dir "$WORK" --http-addr "127.0.0.1:$HTTP" --rtmp-addr "127.0.0.1:$RTMP" \
+target/release/sluice-node run --data-dir "$WORK" --http-addr "127.0.0.1:$HTTP" --rtmp-addr "127.0.0.1:$RTMP" --rtc-addr 127.0.0.1:0 \
   >"$WORK/node.log" 2>&1 &
 NODE=$!
 trap 'kill $NODE 2>/dev/null; wait $NODE 2>/dev/null; rm -rf "$WORK"' EXIT

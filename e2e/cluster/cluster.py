@@ -24,10 +24,10 @@ class Node:
         self.starts = 0
         if cluster.lan:
             self.host = cluster.lan.machine(name)
-            self.http, self.rtmp, self.port = 5080, 1935, 5000
+            self.http, self.rtmp, self.port, self.rtc = 5080, 1935, 5000, 5004
         else:
             self.host = LOCAL
-            self.http, self.rtmp, self.port = (cluster.base + 10 * number + i for i in range(3))
+            self.http, self.rtmp, self.port, self.rtc = (cluster.base + 10 * number + i for i in range(4))
         self.data = cluster.work.dir / name
 
     @property
@@ -48,6 +48,7 @@ class Node:
             "SLUICE_HTTP_ADDR": f"{self.host}:{self.http}",
             "SLUICE_HTTPS_ADDR": "off",
             "SLUICE_RTMP_ADDR": f"{self.host}:{self.rtmp}",
+            "SLUICE_RTC_ADDR": f"{self.host}:{self.rtc}",
             "SLUICE_CLUSTER_ADDR": f"{self.host}:{self.port}",
             "SLUICE_ADVERTISE_HOST": self.host,
             "SLUICE_NODE_ID": self.name,

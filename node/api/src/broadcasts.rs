@@ -390,7 +390,13 @@ fn viewers(n: u64) -> i64 {
 
 impl Statistics {
     fn of(live: ViewerCounts) -> Self {
-        Statistics { rtmp: viewers(live.rtmp), hls: viewers(live.hls), webrtc: 0, dash: 0, active: None }
+        Statistics {
+            rtmp: viewers(live.rtmp),
+            hls: viewers(live.hls),
+            webrtc: viewers(live.webrtc),
+            dash: 0,
+            active: None,
+        }
     }
 }
 
@@ -417,8 +423,7 @@ pub(crate) async fn total_statistics(
     let mut all = ViewerCounts::default();
     for (_, live) in state.live_everywhere().iter().filter(|(key, _)| *key.app == *app.name) {
         active += 1;
-        all.hls = all.hls.saturating_add(live.hls);
-        all.rtmp = all.rtmp.saturating_add(live.rtmp);
+        all = all.plus(*live);
     }
     json(StatusCode::OK, &Statistics { active: Some(active), ..Statistics::of(all) })
 }

@@ -146,6 +146,20 @@ pub struct ViewerCounts {
     pub hls: u64,
     /// RTMP players.
     pub rtmp: u64,
+    /// WebRTC players.
+    pub webrtc: u64,
+}
+
+impl ViewerCounts {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: ViewerCounts) -> ViewerCounts {
+        ViewerCounts {
+            hls: self.hls.saturating_add(other.hls),
+            rtmp: self.rtmp.saturating_add(other.rtmp),
+            webrtc: self.webrtc.saturating_add(other.webrtc),
+        }
+    }
 }
 
 /// Where a live stream is.
@@ -174,10 +188,7 @@ pub struct StreamPlace {
 impl StreamPlace {
     /// The viewers on all nodes.
     pub fn all_viewers(&self) -> ViewerCounts {
-        self.carriers.iter().fold(self.viewers, |all, carrier| ViewerCounts {
-            hls: all.hls.saturating_add(carrier.viewers.hls),
-            rtmp: all.rtmp.saturating_add(carrier.viewers.rtmp),
-        })
+        self.carriers.iter().fold(self.viewers, |all, carrier| all.plus(carrier.viewers))
     }
 }
 
@@ -218,12 +229,13 @@ mod tests {
 
     #[test]
     fn viewers_of_all_nodes_add_up() {
-        let carrier = |hls, rtmp| CarrierPlace { viewers: ViewerCounts { hls, rtmp }, ..Default::default() };
+        let carrier =
+            |hls, rtmp| CarrierPlace { viewers: ViewerCounts { hls, rtmp, webrtc: 1 }, ..Default::default() };
         let place = StreamPlace {
-            viewers: ViewerCounts { hls: 1, rtmp: 2 },
+            viewers: ViewerCounts { hls: 1, rtmp: 2, webrtc: 3 },
             carriers: vec![carrier(10, 0), carrier(0, 20)],
             ..Default::default()
         };
-        assert_eq!(place.all_viewers(), ViewerCounts { hls: 11, rtmp: 22 });
+        assert_eq!(place.all_viewers(), ViewerCounts { hls: 11, rtmp: 22, webrtc: 5 });
     }
 }

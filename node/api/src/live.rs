@@ -36,6 +36,7 @@ pub fn live_update(stream: &Stream, now: i64) -> BroadcastUpdate {
         drop_packet_count_in_ingestion: Some(clamp(stats.frames_dropped.load(Relaxed))),
         hls_viewer_count: Some(clamp(stats.viewers(Protocol::Hls))),
         rtmp_viewer_count: Some(clamp(stats.viewers(Protocol::Rtmp))),
+        webrtc_viewer_count: Some(clamp(stats.viewers(Protocol::WebRtc))),
         ..Default::default()
     }
 }
@@ -105,8 +106,7 @@ impl ApiState {
             let owners = place.owner.iter().map(|owner| (owner, place.viewers));
             let carriers = place.carriers.iter().map(|c| (&c.node, c.viewers));
             for (_, n) in owners.chain(carriers).filter(|(node, _)| *node != me) {
-                all.hls = all.hls.saturating_add(n.hls);
-                all.rtmp = all.rtmp.saturating_add(n.rtmp);
+                all = all.plus(n);
             }
         }
         all
@@ -157,6 +157,7 @@ impl ApiState {
             broadcast.status = Status::Broadcasting;
             broadcast.hls_viewer_count = clamp(viewers.hls);
             broadcast.rtmp_viewer_count = clamp(viewers.rtmp);
+            broadcast.webrtc_viewer_count = clamp(viewers.webrtc);
         } else {
             broadcast = broadcast.as_seen_at(now);
         }
@@ -166,7 +167,11 @@ impl ApiState {
 
 pub(crate) fn viewers_here(stream: &Stream) -> ViewerCounts {
     let stats = stream.stats();
-    ViewerCounts { hls: stats.viewers(Protocol::Hls), rtmp: stats.viewers(Protocol::Rtmp) }
+    ViewerCounts {
+        hls: stats.viewers(Protocol::Hls),
+        rtmp: stats.viewers(Protocol::Rtmp),
+        webrtc: stats.viewers(Protocol::WebRtc),
+    }
 }
 
 /// One entry of the dashboard's list.
@@ -193,6 +198,7 @@ struct LiveStream {
     hls_viewer_count: u64,
     /// On all nodes.
     rtmp_viewer_count: u64,
+    /// On all nodes.
     #[serde(rename = "webRTCViewerCount")]
     webrtc_viewer_count: u64,
     remote_ip: Option<String>,
@@ -312,6 +318,7 @@ fn placed_stream(
         height: record.height,
         hls_viewer_count: viewers.hls,
         rtmp_viewer_count: viewers.rtmp,
+        webrtc_viewer_count: viewers.webrtc,
         remote_ip: record.remote_ip,
         user_agent: Some(record.user_agent).filter(|u| u != "N/A"),
         interrupted: place.interrupted,
@@ -349,7 +356,7 @@ fn live_stream(state: &ApiState, stream: &Stream, record: Option<Broadcast>) -> 
         frame_rate: (frame_rate * 100.0).round() / 100.0,
         hls_viewer_count: viewers.hls,
         rtmp_viewer_count: viewers.rtmp,
-        webrtc_viewer_count: 0,
+        webrtc_viewer_count: viewers.webrtc,
         remote_ip: record.remote_ip,
         user_agent: Some(record.user_agent).filter(|u| u != "N/A"),
         packets_skipped: stats.groups_skipped.load(Relaxed),

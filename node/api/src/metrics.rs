@@ -125,7 +125,7 @@ fn streams(out: &mut Exposition, state: &ApiState) {
     let broken = live.iter().filter(|s| !s.is_relayed() && s.is_interrupted()).count() as f64;
     out.gauge("streams_interrupted", "Live streams whose publisher's connection is broken.", one(broken));
     let viewers = |p: Protocol| (p.name(), live.iter().map(|s| s.stats().viewers(p)).sum::<u64>());
-    let viewers = vec![viewers(Protocol::Hls), viewers(Protocol::Rtmp)];
+    let viewers = vec![viewers(Protocol::Hls), viewers(Protocol::Rtmp), viewers(Protocol::WebRtc)];
     out.gauge("viewers", "Viewers on this node now.", by("protocol", viewers));
     let kept: u64 = live.iter().map(|s| s.bytes()).sum();
     out.gauge("media_kept_bytes", "Payload bytes kept for readers.", one(kept as f64));

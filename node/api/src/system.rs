@@ -17,8 +17,7 @@ pub(crate) async fn resources(State(state): State<Arc<ApiState>>) -> Response {
     let (memory, disk) = (Memory::read(), Disk::of(&state.settings.data_dir));
     let (rates, traffic) = (state.sampler.rates(), state.node.traffic());
     let streams: Vec<_> = state.hub.streams().into_iter().filter(|s| !s.is_ended()).collect();
-    let hls: u64 = streams.iter().map(|s| s.stats().viewers(Protocol::Hls)).sum();
-    let rtmp: u64 = streams.iter().map(|s| s.stats().viewers(Protocol::Rtmp)).sum();
+    let viewers = |by: Protocol| streams.iter().map(|s| s.stats().viewers(by)).sum::<u64>();
     // Ticks are hundredths of a second, AMS's unit is the microsecond.
     let cpu_time = CpuTimes::read().process * 10_000;
     let in_use = memory.total.saturating_sub(memory.available);
@@ -70,10 +69,10 @@ pub(crate) async fn resources(State(state): State<Arc<ApiState>>) -> Response {
             "totalLiveStreamSize": state.live_everywhere().len(),
             "localLiveStreams": streams.iter().filter(|s| !s.is_relayed()).count(),
             "localWebRTCLiveStreams": 0,
-            "localWebRTCViewers": 0,
-            "localHLSViewers": hls,
+            "localWebRTCViewers": viewers(Protocol::WebRtc),
+            "localHLSViewers": viewers(Protocol::Hls),
             "localDASHViewers": 0,
-            "localRTMPViewers": rtmp,
+            "localRTMPViewers": viewers(Protocol::Rtmp),
             "encoders-blocked": 0,
             "encoders-not-opened": 0,
             "publish-timeout-errors": 0,

@@ -196,6 +196,20 @@ pub struct Viewers {
     pub hls: u64,
     /// RTMP players.
     pub rtmp: u64,
+    /// WebRTC players.
+    pub webrtc: u64,
+}
+
+impl Viewers {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Viewers) -> Viewers {
+        Viewers {
+            hls: self.hls.saturating_add(other.hls),
+            rtmp: self.rtmp.saturating_add(other.rtmp),
+            webrtc: self.webrtc.saturating_add(other.webrtc),
+        }
+    }
 }
 
 impl Owned {

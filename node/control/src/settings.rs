@@ -11,6 +11,7 @@ pub const LIVE_SETTINGS: &[&str] = &[
     "log",
     "max_streams",
     "max_viewers",
+    "rtc_candidates",
     "shutdown_timeout",
     "stop_delay",
 ];

@@ -35,6 +35,8 @@ struct Told {
     bitrate: i64,
     hls_viewer_count: u64,
     rtmp_viewer_count: u64,
+    #[serde(rename = "webRTCViewerCount")]
+    webrtc_viewer_count: u64,
     interrupted: bool,
 }
 
@@ -62,11 +64,12 @@ struct Carrier {
 struct Viewers {
     hls: u64,
     rtmp: u64,
+    webrtc: u64,
 }
 
 impl Viewers {
     fn all(self) -> u64 {
-        self.hls.saturating_add(self.rtmp)
+        self.hls.saturating_add(self.rtmp).saturating_add(self.webrtc)
     }
 }
 
@@ -146,7 +149,9 @@ fn lines(me: &str, all: bool, told: Vec<Told>, places: Vec<Place>) -> Vec<Line> 
         if !all && !own && carrier.is_none() {
             continue;
         }
-        let everywhere = stream.hls_viewer_count.saturating_add(stream.rtmp_viewer_count);
+        let everywhere = [stream.hls_viewer_count, stream.rtmp_viewer_count, stream.webrtc_viewer_count]
+            .into_iter()
+            .fold(0, u64::saturating_add);
         let elsewhere = place.carriers.iter().filter(|c| c.node != me).map(|c| c.viewers.all()).sum();
         let viewers = match (all, own, carrier) {
             (false, true, _) => everywhere.saturating_sub(elsewhere),

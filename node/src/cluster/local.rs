@@ -102,7 +102,11 @@ fn owned(key: &StreamKey, live: &Live) -> Owned {
 
 fn viewers(stream: &Stream) -> Viewers {
     let stats = stream.stats();
-    Viewers { hls: stats.viewers(Protocol::Hls), rtmp: stats.viewers(Protocol::Rtmp) }
+    Viewers {
+        hls: stats.viewers(Protocol::Hls),
+        rtmp: stats.viewers(Protocol::Rtmp),
+        webrtc: stats.viewers(Protocol::WebRtc),
+    }
 }
 
 /// The capacity that the configuration gives.

@@ -160,5 +160,5 @@ fn place(view: StreamView) -> StreamPlace {
 }
 
 fn counts(viewers: Viewers) -> ViewerCounts {
-    ViewerCounts { hls: viewers.hls, rtmp: viewers.rtmp }
+    ViewerCounts { hls: viewers.hls, rtmp: viewers.rtmp, webrtc: viewers.webrtc }
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::types::{Listen, Secret};
 
 pub(super) mod cluster;
+pub(super) mod rtc;
 
 /// How a value is written in TOML. A string is always allowed too, so that what is right in the environment
 /// is right in the file.

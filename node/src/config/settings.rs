@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::rules::cluster::{
     GroupName, Interface, InterfaceOrAddress, Members, MulticastGroup, Password, Prefix, StoreUri, UserName,
 };
+use super::rules::rtc::{Candidates, IceServers};
 use super::rules::{
     Address, AppNames, Choice, Count, FilePath, Host, Ip, LogFilter, Maybe, Networks, NodeName, Rule,
     SecretText, Shape, Size, Span, Truth,
@@ -202,8 +203,31 @@ settings! {
         cluster_addr: Listen = "0.0.0.0:5000", Address { may_be_off: true };
         /// SRT (UDP). Nothing listens here in this version.
         srt_addr: Listen = "0.0.0.0:4200", Address { may_be_off: true };
-        /// WebRTC media (UDP and TCP). Nothing listens here in this version.
+        /// WebRTC media: UDP, and TCP for clients behind firewalls that let no UDP through. All sessions share the port.
         rtc_addr: Listen = "0.0.0.0:5004", Address { may_be_off: true };
+    }
+    group "WebRTC" {
+        /// The addresses with ports at which WebRTC clients reach `rtc_addr` (ICE host candidates), each `address:port`, or
+        /// `address` alone with the port of `rtc_addr`. Without any they are `advertise_host` when that is an address, else `pod_ip`,
+        /// else the addresses of this machine. On Kubernetes the operator gives those of the pod's Service.
+        rtc_candidates: Vec<SocketAddr> = "", Candidates, live;
+        /// Whether WebRTC media may come over TCP, too (ICE-TCP).
+        rtc_tcp: bool = "true", Truth;
+        /// How many threads carry WebRTC media; 0 is one for each core.
+        rtc_threads: u32 = "0", Count(0, 256);
+        /// How many WebRTC sessions are served at once, publishers and viewers together.
+        rtc_max_sessions: u32 = "10000", Count(1, 1_000_000);
+        /// STUN and TURN servers that clients are told of, each `stun:host:port`, `turn:host:port?transport=udp` or `turns:…`.
+        /// A client behind a strict firewall needs a TURN server.
+        rtc_ice_servers: Vec<String> = "", IceServers;
+        /// The user of the TURN servers.
+        rtc_turn_user: Option<String> = "", Maybe(UserName);
+        /// The password of `rtc_turn_user`. Every client gets it: let it be good for nothing else.
+        rtc_turn_password: Option<Secret> = "", Maybe(Password), secret;
+        /// From how many WebSockets AMS's signalling is served at once.
+        websocket_max_connections: u32 = "20000", Count(1, 1_000_000);
+        /// How many of them may come from one address. Trusted proxies are not counted.
+        websocket_max_connections_per_ip: u32 = "5000", Count(1, 1_000_000);
     }
     group "TLS" {
         /// The file with the certificate chain, PEM. It is read again when it changes.

@@ -33,12 +33,13 @@ fn tls(config: &Config, errors: &mut Vec<ConfigError>) {
 fn addresses(config: &Config, errors: &mut Vec<ConfigError>) {
     let has_tls = config.tls_cert.is_some();
     // UDP ports are apart from TCP's; those that nothing listens on yet are not looked at.
-    let tcp: [(&str, &Listen, bool); 5] = [
+    let tcp: [(&str, &Listen, bool); 6] = [
         ("http_addr", &config.http_addr, true),
         ("https_addr", &config.https_addr, has_tls),
         ("rtmp_addr", &config.rtmp_addr, true),
         ("rtmps_addr", &config.rtmps_addr, has_tls),
         ("cluster_addr", &config.cluster_addr, config.in_cluster()),
+        ("rtc_addr", &config.rtc_addr, config.rtc_tcp),
     ];
     for (i, (a, a_addr, a_used)) in tcp.iter().enumerate() {
         for (b, b_addr, b_used) in &tcp[i + 1..] {
@@ -48,6 +49,14 @@ fn addresses(config: &Config, errors: &mut Vec<ConfigError>) {
                 )));
             }
         }
+    }
+    let has_turn = config.rtc_ice_servers.iter().any(|url| url.starts_with("turn"));
+    if has_turn != (config.rtc_turn_user.is_some() && config.rtc_turn_password.is_some()) {
+        errors.push(ConfigError::Together(
+            "TURN servers need a user: set rtc_turn_user and rtc_turn_password together with a turn: or turns: URL in \
+             rtc_ice_servers, or none of them"
+                .into(),
+        ));
     }
     let host = config.advertise_host.as_deref().and_then(|host| host.parse::<IpAddr>().ok());
     if host.or(config.pod_ip).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast()) {

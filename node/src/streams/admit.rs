@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluice_cluster::ownership::Identity;
 use sluice_media::segmentation::Wish;
-use sluice_media::session::{Refusal, Request};
+use sluice_media::session::{Protocol, Refusal, Request};
 use sluice_media::{Origin, PublishError, Publisher, StreamKey, StreamSettings};
 use sluice_store::{Broadcast, BroadcastUpdate, HlsSettings, valid_stream_id};
 
@@ -20,7 +20,7 @@ impl Streams {
     /// Lets a publisher in, or says why not.
     pub(super) async fn admit(&self, request: Request) -> Result<Publisher, Refusal> {
         self.open()?;
-        let Request { key, query, peer, user_agent, .. } = request;
+        let Request { key, query, peer, user_agent, protocol } = request;
         let app = self.apps.get(&key.app).ok_or_else(|| Refusal::UnknownApp(key.app.to_string()))?;
         if !valid_stream_id(&key.id) {
             return Err(Refusal::InvalidId(key.id.to_string()));
@@ -28,6 +28,9 @@ impl Streams {
         let allowed = &app.settings.allowed_publisher_cidr;
         if !allowed.trim().is_empty() && !sluice_api::is_listed(allowed, peer.ip()) {
             return Err(Refusal::NotAllowed(peer.ip()));
+        }
+        if protocol == Protocol::WebRtc && !app.settings.webrtc_enabled {
+            return Err(Refusal::Disabled("WebRTC (webRTCEnabled)"));
         }
         let publisher = self.identity(peer.ip(), &user_agent, &query);
         let _starting = self.start(&key)?;
@@ -47,7 +50,11 @@ impl Streams {
         let hls = hls_settings(&key, &app.settings, created.as_ref())?;
         let Claimed { origin, stored } = self.claims.claim(&key, &publisher).await?;
         let known = BroadcastUpdate {
-            publish_type: Some("RTMP".into()),
+            publish_type: Some(publish_type(protocol).into()),
+            name: said(&query, "streamName"),
+            meta_data: said(&query, "metaData"),
+            role: said(&query, "role"),
+            main_track_stream_id: said(&query, "mainTrack"),
             origin_address: Some(self.node.host.clone()),
             rtmp_url: Some(self.node.rtmp_url(&key)),
             remote_ip: Some(peer.ip().to_canonical().to_string()),
@@ -214,6 +221,19 @@ impl Streams {
         }
         Ok(Starting(self, key.clone()))
     }
+}
+
+/// AMS's word for how a stream is published.
+fn publish_type(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::WebRtc => "WebRTC",
+        Protocol::Rtmp | Protocol::Hls => "RTMP",
+    }
+}
+
+/// What the publisher says of its stream, if it says something.
+fn said(query: &[(String, String)], key: &str) -> Option<String> {
+    query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.clone())
 }
 
 fn hls_settings(

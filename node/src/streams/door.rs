@@ -57,6 +57,22 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// AMS's `webRTCViewerLimit`.
+    fn within_webrtc_limit(&self, app: &str, most: i64) -> Result<(), Refusal> {
+        let of_app = |stream: &Arc<Stream>| *stream.key().app == *app;
+        let streams = self.hub.streams();
+        let here: u64 =
+            streams.iter().filter(|s| of_app(s)).map(|s| s.stats().viewers(Protocol::WebRtc)).sum();
+        if u64::try_from(most).is_ok_and(|most| here >= most) {
+            return Err(Refusal::Limit(format!(
+                "{app} takes {most} WebRTC viewers on each node (webRTCViewerLimit)"
+            )));
+        }
+        Ok(())
+    }
+}
+
 impl Door {
     /// `elsewhere` has the other nodes' streams.
     pub fn new(streams: Arc<Streams>, elsewhere: Option<Arc<dyn Fetch>>, takes: Takes) -> Self {
@@ -108,6 +124,9 @@ impl Egress for Door {
             Protocol::Hls if !app.settings.hls_muxing_enabled => {
                 return Err(Refusal::Disabled("HLS (hlsMuxingEnabled)"));
             }
+            Protocol::WebRtc if !app.settings.webrtc_enabled => {
+                return Err(Refusal::Disabled("WebRTC (webRTCEnabled)"));
+            }
             Protocol::Rtmp | Protocol::Hls | Protocol::WebRtc => {}
         }
         if let (false, Some(elsewhere)) = (self.takes.viewers, &self.elsewhere) {
@@ -121,6 +140,9 @@ impl Egress for Door {
             (_, Some(elsewhere)) => elsewhere.fetch(key).await?,
             (None, None) => return Err(Refusal::NotLive(key.clone())),
         };
+        if request.protocol == Protocol::WebRtc {
+            streams.within_webrtc_limit(&key.app, app.settings.webrtc_viewer_limit)?;
+        }
         let viewer = streams.seat(&stream, request.protocol)?;
         Ok(Play { stream, viewer })
     }

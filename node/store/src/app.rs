@@ -49,6 +49,16 @@ pub struct AppSettings {
     pub hls_part_duration: String,
     /// Whether streams may be played over RTMP. Off in AMS, on here.
     pub rtmp_playback_enabled: bool,
+    /// Whether streams may be published and played over WebRTC.
+    #[serde(rename = "webRTCEnabled")]
+    pub webrtc_enabled: bool,
+    /// WebRTC viewers that each node lets in for this app at once, -1 for any number.
+    #[serde(rename = "webRTCViewerLimit")]
+    pub webrtc_viewer_limit: i64,
+    /// Whether publishers and players may send each other messages over data channels.
+    pub data_channel_enabled: bool,
+    /// Who gets the messages of a player: `all` (the publisher and the other players), `publisher`, `none`.
+    pub data_channel_player_distribution: String,
     /// Whether the REST calls of this app are for some addresses only.
     pub ip_filter_enabled: bool,
     /// Those addresses: CIDR blocks, comma separated.
@@ -82,6 +92,10 @@ impl Default for AppSettings {
             ll_hls_enabled: true,
             hls_part_duration: "0.2".into(),
             rtmp_playback_enabled: true,
+            webrtc_enabled: true,
+            webrtc_viewer_limit: -1,
+            data_channel_enabled: true,
+            data_channel_player_distribution: "all".into(),
             ip_filter_enabled: true,
             remote_allowed_cidr: "127.0.0.1".into(),
             allowed_publisher_cidr: String::new(),

@@ -107,6 +107,7 @@ pub fn command(dir: &Path, http: u16, rtmp: u16, env: &[(&str, &str)]) -> Comman
         .env("SLUICE_HTTP_ADDR", format!("127.0.0.1:{http}"))
         .env("SLUICE_RTMP_ADDR", format!("127.0.0.1:{rtmp}"))
         .env("SLUICE_HTTPS_ADDR", "off")
+        .env("SLUICE_RTC_ADDR", "127.0.0.1:0")
         .envs(env.iter().copied());
     command
 }

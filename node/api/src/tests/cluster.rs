@@ -93,13 +93,13 @@ fn place(id: &str, owner: Option<&str>, hls: u64, carriers: &[(&str, u64)]) -> S
         epoch: 1 << 32,
         owner: owner.map(Into::into),
         bitrate: 4_000_000,
-        viewers: ViewerCounts { hls, rtmp: 1 },
+        viewers: ViewerCounts { hls, rtmp: 1, webrtc: 0 },
         carriers: carriers
             .iter()
             .map(|(node, hls)| CarrierPlace {
                 node: (*node).into(),
                 path: owner.map(Into::into).into_iter().collect(),
-                viewers: ViewerCounts { hls: *hls, rtmp: 0 },
+                viewers: ViewerCounts { hls: *hls, rtmp: 0, webrtc: 0 },
             })
             .collect(),
         ..Default::default()

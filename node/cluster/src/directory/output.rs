@@ -238,10 +238,7 @@ impl Core {
         let owners = entry.owners.iter().filter_map(|(_, id)| self.nodes.get(id)?.owned.get(key));
         let carriers = entry.carriers.iter().filter_map(|id| self.nodes.get(id)?.carried.get(key));
         let all = owners.map(|o| o.viewers).chain(carriers.map(|c| c.viewers));
-        all.fold(Viewers::default(), |sum, v| Viewers {
-            hls: sum.hls.saturating_add(v.hls),
-            rtmp: sum.rtmp.saturating_add(v.rtmp),
-        })
+        all.fold(Viewers::default(), Viewers::plus)
     }
 
     /// This node, as it was described last.

@@ -38,13 +38,13 @@ fn owned(stream: &str, epoch: u64) -> Owned {
         epoch,
         interrupted: false,
         bitrate: 1,
-        viewers: Viewers { hls: 2, rtmp: 1 },
+        viewers: Viewers { hls: 2, rtmp: 1, webrtc: 0 },
         numbers: Numbers { media_sequence: epoch, discontinuity_sequence: 0, timeline: 0 },
     }
 }
 
 fn carried(stream: &str, epoch: u64, path: &[&str]) -> Carried {
-    let viewers = Viewers { hls: 10, rtmp: 0 };
+    let viewers = Viewers { hls: 10, rtmp: 0, webrtc: 3 };
     let path = path.iter().map(|n| id(n)).collect();
     Carried { app: "live".into(), id: stream.into(), epoch, path, viewers }
 }
@@ -365,7 +365,7 @@ fn the_map_and_the_viewers() {
     w.hello("o", 10, "", vec![owned("s", 5), owned("a", 1)], vec![]);
     w.hello("e", 11, "", vec![], vec![carried("s", 5, &["o"])]);
     w.core.carry(carried("s", 5, &["o"]), w.now());
-    assert_eq!(w.core.viewers(&key("s")), Viewers { hls: 22, rtmp: 1 });
+    assert_eq!(w.core.viewers(&key("s")), Viewers { hls: 22, rtmp: 1, webrtc: 6 });
     let streams = w.core.streams();
     let names: Vec<_> = streams.iter().map(|s| s.key.to_string()).collect();
     assert_eq!(names, ["live/a", "live/s"]);
@@ -373,7 +373,7 @@ fn the_map_and_the_viewers() {
     assert_eq!(carriers, ["e", "me"]);
     assert_eq!(streams[1].owner.as_ref().map(|(n, o)| (n.as_str(), o.epoch)), Some(("o", 5)));
     w.core.drop_carried(&key("s"), w.now());
-    assert_eq!(w.core.viewers(&key("s")), Viewers { hls: 12, rtmp: 1 });
+    assert_eq!(w.core.viewers(&key("s")), Viewers { hls: 12, rtmp: 1, webrtc: 3 });
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Kit {
                     .env("SLUICE_DATA_DIR", folder.path().join("data"))
                     .env("SLUICE_RTMP_ADDR", format!("127.0.0.1:{rtmp}"))
                     .env("SLUICE_HTTP_ADDR", format!("127.0.0.1:{http}"))
+                    .env("SLUICE_RTC_ADDR", "127.0.0.1:0")
                     .env("SLUICE_CLUSTER_ADDR", format!("127.0.0.1:{}", free_port()?))
                     .env("SLUICE_LOG", "warn");
                 command
