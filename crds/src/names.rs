@@ -66,7 +66,7 @@ pub const MANAGER_STATUS: &str = "sluice-status";
 
 /// Settings that `spec.config` of a pool may not have: the operator sets them from other fields, or they make no sense in a pod. In the
 /// order of the alphabet.
-pub const OPERATOR_SETTINGS: [&str; 40] = [
+pub const OPERATOR_SETTINGS: [&str; 41] = [
     "admin_token",
     "admin_token_file",
     "advertise_host",
@@ -94,6 +94,7 @@ pub const OPERATOR_SETTINGS: [&str; 40] = [
     "pod_ip",
     "role",
     "rtc_addr",
+    "rtc_candidates",
     "rtmp_addr",
     "rtmps_addr",
     "shutdown_timeout",

@@ -86,7 +86,7 @@ impl PoolKind for EdgePool {
     category = "sluice",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Pods of a MediaCluster that take publishers (RTMP, later SRT and WebRTC) and keep their streams.",
+    doc = "Pods of a MediaCluster that take publishers (RTMP, WebRTC, later SRT) and keep their streams.",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "One word: how it is"),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Pods wanted"),
@@ -459,7 +459,8 @@ pub struct PoolExposure {
     /// SRT (UDP 4200). The nodes of this version do not serve it yet.
     #[serde(default)]
     pub srt: Exposure,
-    /// WebRTC media (UDP and TCP 5004): a port or address for each pod. The nodes of this version do not serve it yet.
+    /// WebRTC media (UDP and TCP 5004): a port or address for each pod, which its node tells clients. Without any they are told the pod's
+    /// own address: enough inside the cluster, or with a TURN server in it (`rtc_ice_servers` in `config`).
     #[serde(default)]
     pub webrtc: Exposure,
 }

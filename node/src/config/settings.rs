@@ -15,7 +15,9 @@ use super::rules::{
     Address, AppNames, Choice, Count, FilePath, Host, Ip, LogFilter, Maybe, Networks, NodeName, Rule,
     SecretText, Shape, Size, Span, Truth,
 };
-use super::types::{ClusterMode, Listen, LogFormat, Role, Secret, StoreKind, WaitsFor, WithoutStore};
+use super::types::{
+    Candidate, ClusterMode, Listen, LogFormat, Role, Secret, StoreKind, WaitsFor, WithoutStore,
+};
 
 /// A setting, without its value.
 pub struct Setting {
@@ -208,9 +210,9 @@ settings! {
     }
     group "WebRTC" {
         /// The addresses with ports at which WebRTC clients reach `rtc_addr` (ICE host candidates), each `address:port`, or
-        /// `address` alone with the port of `rtc_addr`. Without any they are `advertise_host` when that is an address, else `pod_ip`,
+        /// `address` alone with the port of `rtc_addr`; `/udp` or `/tcp` behind it makes it one for UDP or TCP alone. Without any they are `advertise_host` when that is an address, else `pod_ip`,
         /// else the addresses of this machine. On Kubernetes the operator gives those of the pod's Service.
-        rtc_candidates: Vec<SocketAddr> = "", Candidates, live;
+        rtc_candidates: Vec<Candidate> = "", Candidates, live;
         /// Whether WebRTC media may come over TCP, too (ICE-TCP).
         rtc_tcp: bool = "true", Truth;
         /// How many threads carry WebRTC media; 0 is one for each core.

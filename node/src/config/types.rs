@@ -199,6 +199,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// An address at which WebRTC clients reach this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The address; port 0 stands for that of the listener.
+    pub addr: SocketAddr,
+    /// Whether it leads there over UDP.
+    pub udp: bool,
+    /// Whether it leads there over TCP.
+    pub tcp: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

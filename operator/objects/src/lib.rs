@@ -26,6 +26,7 @@ mod tests;
 
 pub use autoscaling::Scaling;
 pub use build::apps::apps;
+pub use build::candidates::candidates;
 pub use build::claim::claim;
 pub use build::config::{config_toml, drain_deadline_of, live_settings};
 pub use build::endpoints::{Seen, endpoints, waiting};
@@ -42,7 +43,7 @@ pub use pool::Pool;
 /// something else; [`pod`], [`revision`] and [`config_toml`] take the one that is pinned in the pool's status, [`live_settings`] the one
 /// that a pod was made by ([`generation`]). So a new release of the operator does not replace pods by itself, and tells nodes nothing
 /// that they do not know.
-pub const TEMPLATE: i64 = 2;
+pub const TEMPLATE: i64 = 3;
 
 /// The user and group that nodes run as, and that their volumes belong to.
 pub const USER: i64 = 10_001;

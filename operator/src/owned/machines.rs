@@ -215,19 +215,20 @@ impl Machines {
 }
 
 impl Slim for Node {
-    /// A machine tells a lot of itself (images, volumes, addresses), and there may be thousands.
+    /// A machine tells a lot of itself (images, volumes), and there may be thousands.
     fn slim(&mut self) {
         let ObjectMeta { name, uid, resource_version, .. } = std::mem::take(&mut self.metadata);
         self.metadata = ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() };
         let NodeSpec { unschedulable, taints, .. } = self.spec.take().unwrap_or_default();
         self.spec = Some(NodeSpec { unschedulable, taints, ..NodeSpec::default() });
-        let mut conditions = self.status.take().and_then(|status| status.conditions).unwrap_or_default();
+        let NodeStatus { conditions, addresses, .. } = self.status.take().unwrap_or_default();
+        let mut conditions = conditions.unwrap_or_default();
         conditions.retain(|condition| condition.type_ == "Ready");
         for condition in &mut conditions {
             // These change with every heartbeat.
             (condition.last_heartbeat_time, condition.message) = (None, None);
         }
-        self.status = Some(NodeStatus { conditions: Some(conditions), ..NodeStatus::default() });
+        self.status = Some(NodeStatus { conditions: Some(conditions), addresses, ..NodeStatus::default() });
     }
 }
 

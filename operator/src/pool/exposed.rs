@@ -49,7 +49,7 @@ pub fn exposed(
             continue;
         }
         modes.push(protocol);
-        if protocol != "RTMP" {
+        if protocol == "SRT" {
             unserved.push(protocol);
         }
     }

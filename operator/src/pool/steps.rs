@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::events::Note;
 use crate::machines;
 use crate::nodes::{NodeError, Nodes};
-use crate::owned::PoolRef;
+use crate::owned::{Machine, PoolRef};
 use sluice_plan::{Drain, Step, Why};
 
 /// How long the last order to a node that is not heard may take.
@@ -361,7 +361,9 @@ pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>], done: 
         let grace = view.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         let grace = grace.and_then(|grace| u64::try_from(grace).ok()).map(Duration::from_secs);
         // In a rollout there are pods of several generations; a node takes only what its own knows.
-        let wanted = sluice_objects::live_settings(pool, sluice_objects::generation(view.pod), grace);
+        let candidates = candidates(context, pool, view.pod);
+        let wanted =
+            sluice_objects::live_settings(pool, sluice_objects::generation(view.pod), grace, &candidates);
         if report.settings_hash.as_deref() == Some(&wanted.hash) {
             continue;
         }
@@ -396,6 +398,19 @@ pub async fn settings(context: &Context, pool: &Pool, views: &[View<'_>], done: 
             }
         }
     }
+}
+
+/// Where WebRTC clients reach the pod, as far as is known by now.
+fn candidates(context: &Context, pool: &Pool, pod: &Pod) -> String {
+    let namespace = pod.namespace().unwrap_or_default();
+    let service = context.stores.services.get(&namespace, &format!("{}-webrtc", pod.name_any()));
+    let machine = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let machine = machine.map(|name| context.stores.machines.get(name));
+    let node = match &machine {
+        Some(Machine::There(node)) => Some(&**node),
+        _ => None,
+    };
+    sluice_objects::candidates(pool, pod, service.as_deref(), node)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Rule, Shape};
+use crate::config::types::Candidate;
 
 /// How many candidates a client is given at most: it tries each.
 const MOST_CANDIDATES: usize = 16;
@@ -13,14 +14,22 @@ const MOST_SERVERS: usize = 8;
 pub(in crate::config) struct Candidates;
 
 impl Rule for Candidates {
-    type Value = Vec<SocketAddr>;
+    type Value = Vec<Candidate>;
 
-    fn parse(&self, text: &str) -> Option<Vec<SocketAddr>> {
+    fn parse(&self, text: &str) -> Option<Vec<Candidate>> {
         let one = |text: &str| {
+            let (text, udp, tcp) = match text.split_once('/') {
+                None => (text, true, true),
+                Some((text, "udp")) => (text, true, false),
+                Some((text, "tcp")) => (text, false, true),
+                Some(_) => return None,
+            };
             let whole = text.parse::<SocketAddr>().ok().filter(|addr| addr.port() != 0);
             let alone =
                 || text.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
-            whole.or_else(alone).filter(|addr| !addr.ip().is_unspecified() && !addr.ip().is_multicast())
+            let addr = whole.or_else(alone)?;
+            let usable = !addr.ip().is_unspecified() && !addr.ip().is_multicast();
+            usable.then_some(Candidate { addr, udp, tcp })
         };
         let all: Option<Vec<_>> = parts(text).map(one).collect();
         all.filter(|all| all.len() <= MOST_CANDIDATES)
@@ -28,7 +37,8 @@ impl Rule for Candidates {
 
     fn expected(&self) -> String {
         format!(
-            "addresses, each with or without a port, separated by commas, at most {MOST_CANDIDATES}; such as `203.0.113.7:5004`"
+            "addresses separated by commas, at most {MOST_CANDIDATES}, each with or without a port, and with `/udp` or `/tcp` where it \
+             is for one of them; such as `203.0.113.7:5004`"
         )
     }
 
@@ -83,19 +93,31 @@ mod tests {
 
     #[test]
     fn candidates() {
-        let parse =
-            |text| Candidates.parse(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let parse = |text| {
+            Candidates
+                .parse(text)
+                .map(|all| all.iter().map(|c| format!("{} {} {}", c.addr, c.udp, c.tcp)).collect::<Vec<_>>())
+        };
         assert_eq!(parse(""), Some(vec![]));
         assert_eq!(
-            parse("203.0.113.7:30004, 2001:db8::1,[2001:db8::2]:5004, 10.0.0.1"),
+            parse("203.0.113.7:30004, 2001:db8::1,[2001:db8::2]:5004/tcp, 10.0.0.1/udp"),
             Some(vec![
-                "203.0.113.7:30004".into(),
-                "[2001:db8::1]:0".into(),
-                "[2001:db8::2]:5004".into(),
-                "10.0.0.1:0".into()
+                "203.0.113.7:30004 true true".into(),
+                "[2001:db8::1]:0 true true".into(),
+                "[2001:db8::2]:5004 false true".into(),
+                "10.0.0.1:0 true false".into()
             ])
         );
-        for wrong in ["host:5004", "0.0.0.0:5004", "10.0.0.1:0", "10.0.0.1:70000", "239.1.1.1:5", "x"] {
+        for wrong in [
+            "host:5004",
+            "0.0.0.0:5004",
+            "10.0.0.1:0",
+            "10.0.0.1:70000",
+            "239.1.1.1:5",
+            "x",
+            "10.0.0.1/",
+            "10.0.0.1/sctp",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
         assert_eq!(parse(&["10.0.0.1"; 17].join(",")), None);

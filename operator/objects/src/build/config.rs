@@ -113,9 +113,16 @@ pub(crate) fn at_start(pool: &Pool, generation: i64) -> BTreeMap<String, String>
 }
 
 /// The settings that the nodes of a `generation` take while they run; all of them, so that what leaves the spec is taken back.
-/// `grace` is the termination grace of the pod that they are for ([`drain_deadline_of`]).
-pub fn live_settings(pool: &Pool, generation: i64, grace: Option<Duration>) -> LiveSettings {
-    let configured = settings(pool, generation, grace);
+/// `grace` is the termination grace of the pod that they are for ([`drain_deadline_of`]), `candidates` where WebRTC clients reach it
+/// ([`candidates`](super::candidates::candidates)).
+pub fn live_settings(
+    pool: &Pool,
+    generation: i64,
+    grace: Option<Duration>,
+    candidates: &str,
+) -> LiveSettings {
+    let mut configured = settings(pool, generation, grace);
+    configured.insert("rtc_candidates".into(), candidates.to_owned());
     let settings: Map<String, Value> = generation::of(generation)
         .live
         .iter()

@@ -63,9 +63,11 @@ impl Found {
     fn http(&mut self, scheme: &str, viewers: &[&str], publishers: &[&str]) {
         for host in viewers {
             self.watch("HLS", hls(scheme, host), Scope::External);
+            self.watch("WHEP", format!("{scheme}://{host}/{{app}}/whep/{{stream}}"), Scope::External);
         }
         for host in publishers {
             self.publish("HTTP", format!("{scheme}://{host}/"), Scope::External);
+            self.publish("WHIP", format!("{scheme}://{host}/{{app}}/whip/{{stream}}"), Scope::External);
         }
     }
 }
@@ -181,7 +183,7 @@ fn balanced(service: &Service, pods: &[Pod], found: &mut Found) {
     }
 }
 
-fn balancer(service: &Service) -> impl Iterator<Item = String> {
+pub(super) fn balancer(service: &Service) -> impl Iterator<Item = String> {
     let ingress = service
         .status
         .as_ref()

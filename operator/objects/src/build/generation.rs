@@ -47,7 +47,7 @@ const WRITTEN: &[&str] = &[
     "tls_key",
 ];
 
-/// What the nodes of the first generation take while they run, and those of every later one so far.
+/// What the nodes of the first generations take while they run.
 const LIVE: &[(&str, Option<&str>)] = &[
     ("drain_deadline", None),
     ("drain_waits_for", None),
@@ -58,11 +58,30 @@ const LIVE: &[(&str, Option<&str>)] = &[
     ("stop_delay", Some("")),
 ];
 
+/// From the third on nodes serve WebRTC, and tell clients where their pod is reached.
+const LIVE_3: &[(&str, Option<&str>)] = &[
+    ("drain_deadline", None),
+    ("drain_waits_for", None),
+    ("log", Some("info")),
+    ("max_streams", Some("2000")),
+    ("max_viewers", Some("")),
+    ("rtc_candidates", Some("")),
+    ("shutdown_timeout", None),
+    ("stop_delay", Some("")),
+];
+
 /// All of them, the first one first. Raising [`TEMPLATE`] needs another entry.
 const ALL: [Generation; TEMPLATE as usize] = [
     Generation { file: "node.toml", written: WRITTEN, live: LIVE, shutdown: "10s", outlasts_silence: false },
     // A publisher that is asked to come back gets four fifths of the end: the 10 s that it is given at most.
     Generation { file: "node-2.toml", written: WRITTEN, live: LIVE, shutdown: "15s", outlasts_silence: true },
+    Generation {
+        file: "node-3.toml",
+        written: WRITTEN,
+        live: LIVE_3,
+        shutdown: "15s",
+        outlasts_silence: true,
+    },
 ];
 
 impl Generation {

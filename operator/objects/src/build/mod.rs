@@ -3,6 +3,7 @@
 pub(crate) mod apps;
 pub(crate) mod autoscaler;
 mod budget;
+pub(crate) mod candidates;
 mod certificate;
 pub(crate) mod claim;
 pub(crate) mod config;

@@ -30,7 +30,7 @@ fn every_setting_exists_and_live_ones_are_live() {
         let secret = key.strip_suffix("_file");
         assert!(line(key) || secret.is_some_and(line), "nodes have no setting {key}");
     }
-    let live = live_settings(&pool, TEMPLATE, None);
+    let live = live_settings(&pool, TEMPLATE, None, "");
     assert_eq!(
         live.settings.keys().collect::<Vec<_>>(),
         sluice_control::LIVE_SETTINGS.iter().collect::<Vec<_>>(),
@@ -38,7 +38,7 @@ fn every_setting_exists_and_live_ones_are_live() {
     );
     // The defaults that are pushed are the node's own, but for what the operator always says.
     let plain = origins_of(&cluster, json!({})).expect("right");
-    for (key, value) in &live_settings(&plain, TEMPLATE, None).settings {
+    for (key, value) in &live_settings(&plain, TEMPLATE, None, "").settings {
         let value = value.as_str().expect("text");
         if !["drain_deadline", "shutdown_timeout"].contains(&key.as_str()) {
             let line = settings

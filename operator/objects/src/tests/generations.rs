@@ -29,7 +29,7 @@ fn talkative() -> Pool {
 fn document(number: i64) -> String {
     let mut text = String::new();
     for pool in [edges(json!({})), talkative()] {
-        let live = live_settings(&pool, number, Some(Duration::from_secs(600)));
+        let live = live_settings(&pool, number, Some(Duration::from_secs(600)), "");
         let mut pod = pod(&pool, 0, number);
         // Marks on pods, which come and go while they run, are of no generation.
         for (key, _) in protection(&pool, true) {
@@ -90,7 +90,8 @@ fn the_newest_writes_all_that_the_operator_says() {
 #[test]
 fn publishers_have_ten_seconds_to_come_back_within_the_grace() {
     // Four fifths of the end are theirs (node: `Farewell`).
-    let told = |number: i64| live_settings(&talkative(), number, None).settings["shutdown_timeout"].clone();
+    let told =
+        |number: i64| live_settings(&talkative(), number, None, "").settings["shutdown_timeout"].clone();
     assert_eq!((told(1), told(2)), (json!("10s"), json!("15s")));
     assert!(Duration::from_secs(15) * 4 / 5 >= Duration::from_secs(10));
     assert!(config::STOP_DELAY + Duration::from_secs(15) <= config::GRACE);
@@ -105,7 +106,7 @@ fn a_number_that_is_not_known_is_the_nearest() {
     let pool = talkative();
     for (number, nearest) in [(i64::MIN, 1), (0, 1), (TEMPLATE + 1, TEMPLATE), (i64::MAX, TEMPLATE)] {
         assert_eq!(config_toml(&pool, number), config_toml(&pool, nearest));
-        assert_eq!(live_settings(&pool, number, None), live_settings(&pool, nearest, None));
+        assert_eq!(live_settings(&pool, number, None, ""), live_settings(&pool, nearest, None, ""));
     }
 }
 
@@ -143,14 +144,14 @@ fn no_node_counts_on_time_that_its_pod_does_not_have() {
     ] {
         let grace = grace.map(seconds);
         assert_eq!(drain_deadline_of(&pool, grace), seconds(deadline), "{grace:?}");
-        let live = live_settings(&pool, TEMPLATE, grace);
+        let live = live_settings(&pool, TEMPLATE, grace, "");
         assert_eq!(live.settings["drain_deadline"], format!("{deadline}s"));
     }
-    let hash = |grace: u64| live_settings(&pool, TEMPLATE, Some(seconds(grace))).hash;
+    let hash = |grace: u64| live_settings(&pool, TEMPLATE, Some(seconds(grace)), "").hash;
     assert_ne!(hash(3630), hash(630), "the node must be told");
     assert_eq!(hash(3630), hash(4000));
     let at_once = origins(json!({ "drain": { "policy": "Immediate" } }));
-    assert_eq!(live_settings(&at_once, TEMPLATE, Some(seconds(630))).settings["drain_deadline"], "0s");
+    assert_eq!(live_settings(&at_once, TEMPLATE, Some(seconds(630)), "").settings["drain_deadline"], "0s");
     // The pod that is made has the time that is asked for.
     let made = pod(&pool, 0, TEMPLATE).spec.and_then(|spec| spec.termination_grace_period_seconds);
     let grace = made.and_then(|grace| u64::try_from(grace).ok()).map(seconds);

@@ -131,7 +131,7 @@ fn laptop() {
     let origin = named(&sample, "demo-origin");
     document.pool(pool_objects(origin, &["demo-origin-0".into()], true));
     document.add(&pod(origin, 0, TEMPLATE));
-    document.add(&live_settings(origin, TEMPLATE, None));
+    document.add(&live_settings(origin, TEMPLATE, None, ""));
     document.check("laptop");
 }
 

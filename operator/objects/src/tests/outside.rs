@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{cluster, cluster_with, edges, origins, origins_of, served, site};
 use crate::{
-    Cluster, ClusterObjects, Seen, Served, TEMPLATE, apps, cluster_objects, endpoints, live_settings, pod,
-    pool_objects, waiting,
+    Cluster, ClusterObjects, Seen, Served, TEMPLATE, apps, candidates, cluster_objects, endpoints,
+    live_settings, pod, pool_objects, waiting,
 };
 
 fn exposed() -> Cluster {
@@ -164,10 +164,12 @@ fn endpoints_outside_come_first_and_from_status() {
     let found = endpoints(&exposed(), &site(), &seen);
     let publish = urls(&found.publish);
     assert_eq!(
-        publish[..7],
+        publish[..9],
         [
             "External HTTP https://publish.example.com/",
+            "External WHIP https://publish.example.com/{app}/whip/{stream}",
             "External HTTP https://p.example.com/",
+            "External WHIP https://p.example.com/{app}/whip/{stream}",
             "External RTMP rtmp://p.example.com:1935/{app}/{stream}",
             "External RTMPS rtmps://p.example.com:443/{app}/{stream}",
             "External RTMP rtmp://[2001:db8::1]:1935/{app}/{stream}",
@@ -175,10 +177,11 @@ fn endpoints_outside_come_first_and_from_status() {
             "External RTMP rtmp://192.0.2.5:9000/{app}/{stream}",
         ]
     );
-    assert_eq!(publish.len(), 10, "{publish:?}");
+    assert_eq!(publish.len(), 12, "{publish:?}");
     let watch = urls(&found.watch);
     assert_eq!(watch[0], "External HLS https://watch.example.com/{app}/streams/{stream}.m3u8");
-    assert_eq!(watch[1], "External HLS https://w.example.com/{app}/streams/{stream}.m3u8");
+    assert_eq!(watch[1], "External WHEP https://watch.example.com/{app}/whep/{stream}");
+    assert_eq!(watch[2], "External HLS https://w.example.com/{app}/streams/{stream}.m3u8");
     assert!(watch.contains(&"External RTMP rtmp://192.0.2.6:31935/{app}/{stream}".to_owned()), "{watch:?}");
     // However many there are, the status takes them.
     let many: Vec<Pod> = (0..200).map(|n| on(&on_host, &format!("192.0.2.{n}"))).collect();
@@ -215,8 +218,9 @@ fn a_host_that_leads_to_edges_takes_no_publishers() {
         };
         (outside(&found.publish), outside(&found.watch).len())
     };
-    assert_eq!(external(true), (vec![], 1));
-    assert_eq!(external(false), (vec!["External HTTP http://a.example.com/".to_owned()], 1));
+    assert_eq!(external(true), (vec![], 2));
+    let publish = ["HTTP http://a.example.com/", "WHIP http://a.example.com/{app}/whip/{stream}"];
+    assert_eq!(external(false), (publish.map(|url| format!("External {url}")).to_vec(), 2));
 }
 
 #[test]
@@ -319,12 +323,12 @@ fn apps_are_those_of_the_spec_and_those_to_delete() {
 
 #[test]
 fn live_settings_are_whole_and_their_hash_follows_them() {
-    let plain = live_settings(&origins(json!({})), TEMPLATE, None);
+    let plain = live_settings(&origins(json!({})), TEMPLATE, None, "");
     assert_eq!(plain.settings["drain_deadline"], "3600s");
     assert_eq!(plain.settings["max_viewers"], "", "no number is given back as no number");
     assert_eq!(
         plain.hash,
-        live_settings(&origins(json!({ "config": { "hls_segment_time": "4s" } })), TEMPLATE, None).hash
+        live_settings(&origins(json!({ "config": { "hls_segment_time": "4s" } })), TEMPLATE, None, "").hash
     );
     for (spec, key, value) in [
         (json!({ "capacity": { "streams": 7 } }), "max_streams", "7"),
@@ -333,8 +337,55 @@ fn live_settings_are_whole_and_their_hash_follows_them() {
         (json!({ "drain": { "deadline": "30m" } }), "drain_deadline", "1800s"),
         (json!({ "drain": { "policy": "Immediate" } }), "drain_deadline", "0s"),
     ] {
-        let live = live_settings(&origins(spec), TEMPLATE, None);
+        let live = live_settings(&origins(spec), TEMPLATE, None, "");
         assert_eq!(live.settings[key], value);
         assert_ne!(live.hash, plain.hash, "{key}");
     }
+}
+
+#[test]
+fn clients_of_webrtc_are_told_where_their_pod_is_reached() {
+    let made = |value: serde_json::Value| -> Pod { serde_json::from_value(value).expect("a pod") };
+    let pod = made(json!({ "status": { "hostIP": "10.0.0.7", "podIP": "10.244.0.9" } }));
+    let machine: k8s_openapi::api::core::v1::Node =
+        serde_json::from_value(json!({ "status": { "addresses": [
+        { "type": "InternalIP", "address": "10.0.0.7" }, { "type": "ExternalIP", "address": "2001:db8::7" }
+    ] } }))
+        .expect("a machine");
+    let service = |value: serde_json::Value| -> Service { serde_json::from_value(value).expect("a Service") };
+    let told = |exposure: serde_json::Value, service: Option<Service>| {
+        let pool = origins(json!({ "exposure": { "webrtc": exposure } }));
+        candidates(&pool, &pod, service.as_ref(), Some(&machine))
+    };
+    assert_eq!(told(json!({ "mode": "None" }), None), "");
+    assert_eq!(
+        told(json!({ "mode": "HostPort", "hostPort": 6000 }), None),
+        "[2001:db8::7]:6000,10.0.0.7:6000,10.244.0.9:5004"
+    );
+    assert_eq!(told(json!({ "mode": "NodePort" }), None), "", "Kubernetes has not chosen yet");
+    let ports = service(json!({ "spec": { "ports": [
+        { "name": "rtc-udp", "protocol": "UDP", "port": 5004, "nodePort": 31000 },
+        { "name": "rtc-tcp", "protocol": "TCP", "port": 5004, "nodePort": 32000 }
+    ] } }));
+    assert_eq!(
+        told(json!({ "mode": "NodePort" }), Some(ports)),
+        "[2001:db8::7]:31000/udp,10.0.0.7:31000/udp,[2001:db8::7]:32000/tcp,10.0.0.7:32000/tcp,10.244.0.9:5004"
+    );
+    let balanced = |ingress| service(json!({ "status": { "loadBalancer": { "ingress": ingress } } }));
+    let mode = || json!({ "mode": "LoadBalancer" });
+    assert_eq!(told(mode(), Some(balanced(json!([])))), "");
+    assert_eq!(
+        told(mode(), Some(balanced(json!([{ "hostname": "lb.example.com" }])))),
+        "",
+        "an address is needed"
+    );
+    assert_eq!(
+        told(mode(), Some(balanced(json!([{ "ip": "198.51.100.9" }])))),
+        "198.51.100.9:5004,10.244.0.9:5004"
+    );
+    let pool = origins(json!({}));
+    let live = |candidates| live_settings(&pool, TEMPLATE, None, candidates);
+    assert_eq!(live("198.51.100.9:5004").settings["rtc_candidates"], "198.51.100.9:5004");
+    assert_ne!(live("198.51.100.9:5004").hash, live("").hash);
+    assert!(!live_settings(&pool, 2, None, "198.51.100.9:5004").settings.contains_key("rtc_candidates"));
 }

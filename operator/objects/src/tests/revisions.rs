@@ -19,7 +19,7 @@ fn stays_what_it_was_in_each_generation() {
     // Another value here replaces every pod of every user. A generation that is added gets a line of its own.
     let more = json!({ "gpu": { "mode": "ExtendedResource" }, "config": { "hls_segment_time": "4s" }, "storage": { "size": "1Gi" } });
     let of = |spec: &Value, generation| revision(&origins(spec.clone()), generation);
-    let all = [["4cbc985638", "f694b98f56"], ["c9c3bb724d", "e0674670c7"]];
+    let all = [["4cbc985638", "f694b98f56"], ["c9c3bb724d", "e0674670c7"], ["5b31cf2eb7", "2aa46c668d"]];
     assert_eq!(i64::try_from(all.len()), Ok(TEMPLATE));
     for (generation, was) in (1..).zip(all) {
         assert_eq!([of(&json!({}), generation), of(&more, generation)], was, "{generation}");
