@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use sluice_cluster::member::Part;
 use sluice_cluster::ownership::{Identity, PublisherState, Verdict, second_publisher};
 use sluice_media::session::Refusal;
 use sluice_media::stream::StopReason;
@@ -48,6 +49,23 @@ pub struct Live {
 }
 
 impl Live {
+    /// The main track that it belongs to, and what is said of it there.
+    pub fn part(&self) -> Option<Part> {
+        let text = |text: &Option<String>| {
+            let mut text = text.clone().unwrap_or_default();
+            text.truncate(text.floor_char_boundary(Part::LONGEST));
+            text
+        };
+        let known = &self.known;
+        let of = text(&known.main_track_stream_id);
+        (!of.is_empty()).then(|| Part {
+            of,
+            name: text(&known.name),
+            meta_data: text(&known.meta_data),
+            role: text(&known.role),
+        })
+    }
+
     /// Whether its publisher gives way to a new one; looks at it for a moment when it may be the same.
     pub async fn gives_way(&self, new: &Identity) -> bool {
         let mut waited = Duration::ZERO;

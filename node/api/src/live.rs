@@ -133,6 +133,12 @@ impl ApiState {
         live.then(|| self.viewers_of(key, place.as_ref()))
     }
 
+    /// A stream's record as REST shows it; none when there is no such record, or it cannot be read now.
+    pub async fn shown(&self, app: &str, id: &str) -> Option<serde_json::Value> {
+        let broadcast = self.store.broadcast(app, id).await.ok().flatten()?;
+        serde_json::to_value(self.show(app, broadcast)).ok()
+    }
+
     pub(crate) fn show(&self, app: &str, mut broadcast: Broadcast) -> Shown {
         let now = self.now();
         let key = StreamKey::new(app, broadcast.stream_id.as_str());

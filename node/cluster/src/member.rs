@@ -170,6 +170,28 @@ pub struct Owned {
     /// some way behind them.
     #[serde(default)]
     pub numbers: Numbers,
+    /// The main track that it belongs to, if it does: a participant of a room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Arc<Part>>,
+}
+
+/// What a publisher says of a stream that is part of a main track (AMS's multitrack). Texts are cut at [`Part::LONGEST`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Part {
+    /// The main track.
+    pub of: String,
+    /// Its name, for people.
+    pub name: String,
+    /// What the publisher says of it.
+    pub meta_data: String,
+    /// The publisher's role.
+    pub role: String,
+}
+
+impl Part {
+    /// The most bytes of each text: each node holds all of them.
+    pub const LONGEST: usize = 4096;
 }
 
 /// A stream that a node fetches from another and can hand on.

@@ -144,6 +144,7 @@ impl ClusterClaims {
             bitrate: 0,
             viewers: Default::default(),
             numbers: lease.numbers,
+            part: None,
         };
         // What the store has adopted is the newest turn of all; of two that came at once, the first gives way to it.
         let taken = match self.shared && lease.settled {

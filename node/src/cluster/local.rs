@@ -97,6 +97,7 @@ fn owned(key: &StreamKey, live: &Live) -> Owned {
         bitrate: (stream.stats().bytes.per_second(stream.second()) * 8.0).round() as u64,
         viewers: viewers(stream),
         numbers: numbers(stream).unwrap_or(live.reserved),
+        part: live.part().map(Arc::new),
     }
 }
 

@@ -40,6 +40,7 @@ fn owned(stream: &str, epoch: u64) -> Owned {
         bitrate: 1,
         viewers: Viewers { hls: 2, rtmp: 1, webrtc: 0 },
         numbers: Numbers { media_sequence: epoch, discontinuity_sequence: 0, timeline: 0 },
+        part: None,
     }
 }
 

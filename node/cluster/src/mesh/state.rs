@@ -26,7 +26,7 @@ impl Told for Owned {
     }
 
     fn differs(&self, other: &Self) -> bool {
-        (self.epoch, self.interrupted) != (other.epoch, other.interrupted)
+        (self.epoch, self.interrupted, &self.part) != (other.epoch, other.interrupted, &other.part)
     }
 }
 

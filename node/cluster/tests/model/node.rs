@@ -625,6 +625,7 @@ pub(crate) fn owned(key: &sluice_media::StreamKey, epoch: u64) -> Owned {
         bitrate: 0,
         viewers: Viewers::default(),
         numbers: Numbers::default(),
+        part: None,
     }
 }
 
