@@ -190,6 +190,11 @@ impl Joining {
         Ok(Joining { id, mode, member, tls, multicast, client, directory, claims, store })
     }
 
+    /// What is known of the other nodes and their streams.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.clone()
+    }
+
     /// Claims streams for this node.
     pub fn claims(&self) -> Arc<dyn crate::streams::claim::Claims> {
         self.claims.clone()

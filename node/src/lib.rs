@@ -14,5 +14,6 @@ pub mod logging;
 mod operator;
 pub mod packaging;
 pub mod process;
+mod rtc;
 pub mod run;
 pub mod streams;

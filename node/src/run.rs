@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
+use sluice_api::cluster::Counter;
 use sluice_api::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeStatus};
 use sluice_cluster::member::{BootId, NodeId};
 use sluice_cluster::replica::{self, Replica};
@@ -17,6 +18,7 @@ use sluice_media::stream::StopReason;
 use sluice_media::{Hub, StreamKey};
 use sluice_rtmp::server::Farewell;
 use sluice_store::{AppSettings, Mongo, MongoOptions, Sqlite, Store, StoreError};
+use sluice_transcode::Bridges;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +30,7 @@ use crate::drain::{Drains, Order};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
+use crate::rtc::WebRtc;
 use crate::streams::claim::{Alone, Claims};
 use crate::streams::door::{Door, Takes};
 use crate::streams::{Me, Streams, unix_ms};
@@ -165,6 +168,8 @@ struct Node {
     streams: Arc<Streams>,
     http: HttpServer,
     rtmp: sluice_rtmp::Server,
+    webrtc: Option<Arc<WebRtc>>,
+    bridges: Arc<Bridges>,
     identity: Option<Arc<Identity>>,
     admin_token: AdminToken,
     new_token: Option<String>,
@@ -264,6 +269,10 @@ impl Node {
         };
         let door = Arc::new(Door::new(streams.clone(), fetching.as_ref().map(|f| f.fetch()), takes));
 
+        let nodes = joining.as_ref().map(Joining::directory);
+        let webrtc = WebRtc::start(&live, &door, &streams, &apps, nodes)?.map(Arc::new);
+        let bridges = Bridges::new(hub.clone());
+
         let known = apps.clone();
         let rtmp = sluice_rtmp::Server::new(
             sluice_rtmp::Settings {
@@ -295,6 +304,8 @@ impl Node {
             config: live.clone(),
             rtmp: rtmp.stats(),
             http: Default::default(),
+            webrtc: webrtc.clone(),
+            bridges: bridges.clone(),
             relayed: fetching.as_ref().map(|f| f.traffic()),
         });
         let view = joining.as_ref().zip(fetching.as_ref()).map(|(j, f)| j.view(f));
@@ -315,8 +326,15 @@ impl Node {
             admin_token.clone(),
         );
         let router = sluice_api::router(api.clone());
+        let public = match &webrtc {
+            Some(webrtc) => {
+                webrtc.shows(&api);
+                webrtc.router().fallback_service(router.clone())
+            }
+            None => router.clone(),
+        };
         let of = streams.clone();
-        let dispatch = Dispatch::new(Hls(hls.clone()), router.clone(), config.http_request_timeout)
+        let dispatch = Dispatch::new(Hls(hls.clone()), public, config.http_request_timeout)
             .with_lets_go(Box::new(move || of.open().is_err()));
         let http = Server::new(Limits::from(config), dispatch);
         let _ = status.http.set(http.clone());
@@ -331,7 +349,19 @@ impl Node {
             config: live.clone(),
             replica,
         });
-        Ok(Node { streams, http, rtmp, identity, admin_token, new_token, apps, config: live, join })
+        Ok(Node {
+            streams,
+            http,
+            rtmp,
+            webrtc,
+            bridges,
+            identity,
+            admin_token,
+            new_token,
+            apps,
+            config: live,
+            join,
+        })
     }
 
     async fn run(mut self, config: &Config) -> Result<(), Failure> {
@@ -343,6 +373,7 @@ impl Node {
         self.listen(config)?;
         let join = self.join.take().map(|join| join.start(self.streams.clone(), cluster_port));
         let cluster = join.transpose()?;
+        tokio::spawn(self.bridges.clone().run());
         let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
         let streams = self.streams.clone();
         tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
@@ -448,7 +479,15 @@ impl Node {
         self.streams.stop();
         let had_streams = !self.streams.live().is_empty();
         let moving = if cluster.is_some() { COME_BACK } else { Duration::ZERO };
-        let mut cut = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 }).await;
+        let rtmp = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 });
+        let webrtc = async {
+            match &self.webrtc {
+                Some(webrtc) => webrtc.stop(left() * 4 / 5).await,
+                None => 0,
+            }
+        };
+        let (cut, webrtc) = tokio::join!(rtmp, webrtc);
+        let mut cut = cut + webrtc as u64;
         // Who has left because it was asked to may be on its way to another node.
         let came_back = end - within / 4;
         while self.streams.is_giving_away() && Instant::now() < came_back {
@@ -509,6 +548,8 @@ struct Status {
     config: Arc<LiveConfig>,
     rtmp: Arc<sluice_rtmp::server::Stats>,
     http: std::sync::OnceLock<HttpServer>,
+    webrtc: Option<Arc<WebRtc>>,
+    bridges: Arc<Bridges>,
     /// Bytes of streams from and to other nodes.
     relayed: Option<Box<dyn Fn() -> (u64, u64) + Send + Sync>>,
 }
@@ -551,15 +592,45 @@ impl NodeStatus for Status {
         use std::sync::atomic::Ordering::Relaxed;
         let http = self.http.get().map(Server::traffic).unwrap_or_default();
         let relayed = self.relayed.as_ref().map_or((0, 0), |relayed| relayed());
+        let webrtc = self.webrtc.as_ref().map_or((0, 0), |webrtc| webrtc.rtc().traffic());
         sluice_api::Traffic {
-            bytes_in: http.bytes_in + self.rtmp.bytes_in.load(Relaxed) + relayed.0,
-            bytes_out: http.bytes_out + self.rtmp.bytes_out.load(Relaxed) + relayed.1,
+            bytes_in: http.bytes_in + self.rtmp.bytes_in.load(Relaxed) + webrtc.0 + relayed.0,
+            bytes_out: http.bytes_out + self.rtmp.bytes_out.load(Relaxed) + webrtc.1 + relayed.1,
         }
     }
 
     fn connections(&self) -> Vec<(&'static str, u64)> {
         let http = self.http.get().map(Server::traffic).unwrap_or_default();
-        vec![("http", http.open), ("rtmp", self.rtmp.connections.load(std::sync::atomic::Ordering::Relaxed))]
+        let mut all = vec![
+            ("http", http.open),
+            ("rtmp", self.rtmp.connections.load(std::sync::atomic::Ordering::Relaxed)),
+        ];
+        if let Some(webrtc) = &self.webrtc {
+            all.extend(webrtc.connections());
+        }
+        all
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        let counter = |name, help, value| Counter { name, help, value };
+        let bridges = self.bridges.counts();
+        let mut all = vec![
+            counter(
+                "audio_bridges_total",
+                "Audio bridges between AAC and Opus that were started.",
+                bridges.started,
+            ),
+            counter(
+                "audio_bridges_failed_total",
+                "Audio bridges that could not start, or gave up.",
+                bridges.failed,
+            ),
+            counter("audio_bridge_frames_total", "Audio frames that bridges made.", bridges.frames),
+        ];
+        if let Some(webrtc) = &self.webrtc {
+            all.extend(webrtc.counters());
+        }
+        all
     }
 
     fn refusals(&self) -> Vec<(&'static str, u64)> {

@@ -111,6 +111,9 @@ fn families(state: &ApiState) -> Exposition {
     streams(&mut out, state);
     network(&mut out, state);
     store(&mut out, state);
+    for counter in state.node.counters() {
+        out.counter(counter.name, counter.help, one(counter.value as f64));
+    }
     cluster(&mut out, state);
     process(&mut out, state);
     out

@@ -10,7 +10,7 @@ use sluice_media::Hub;
 use sluice_store::{App, AppSettings, Store};
 
 use crate::auth::AdminToken;
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, Counter};
 use crate::drain::{DrainState, DrainWish};
 use crate::sampler::Sampler;
 
@@ -74,6 +74,9 @@ pub trait NodeStatus: Send + Sync + 'static {
 
     /// Open connections by port, such as `("rtmp", 3)`. The names are few and fixed.
     fn connections(&self) -> Vec<(&'static str, u64)>;
+
+    /// What else the node counts, in a fixed order.
+    fn counters(&self) -> Vec<Counter>;
 
     /// Publishers refused since the start, by reason. The names are few and fixed.
     fn refusals(&self) -> Vec<(&'static str, u64)>;

@@ -75,6 +75,10 @@ impl NodeStatus for Node {
         vec![("http", 2), ("rtmp", 1)]
     }
 
+    fn counters(&self) -> Vec<crate::cluster::Counter> {
+        vec![crate::cluster::Counter { name: "webrtc_sessions_total", help: "Sessions.", value: 4 }]
+    }
+
     fn refusals(&self) -> Vec<(&'static str, u64)> {
         vec![("unknown_app", 3)]
     }
