@@ -66,7 +66,7 @@ fn chromium(audio: &str, video: &str, more: &str) -> String {
     ))
 }
 
-fn local() -> Local {
+pub(crate) fn local() -> Local {
     Local {
         ice: IceCredentials { ufrag: "ours".into(), pwd: "ourpasswordourpassword".into() },
         fingerprint: Fingerprint([7; 32]),
@@ -77,7 +77,7 @@ fn local() -> Local {
     }
 }
 
-fn takes() -> Takes {
+pub(crate) fn takes() -> Takes {
     use VideoCodec::{Av1, H264, Hevc, Vp8, Vp9};
     Takes { video: vec![H264, Hevc, Vp9, Vp8, Av1], audio: vec![AudioCodec::Opus], layers: 3 }
 }
@@ -508,13 +508,23 @@ proptest! {
         let text = lines.join("\r\n");
         let sections = lines.iter().filter(|l| l.starts_with("m=")).count();
         let tracks = [h264("42e01f"), opus()];
-        for answered in [answer_publisher(&text, &local(), &takes()), answer_player(&text, &local(), &tracks)] {
-            if let Ok(answered) = answered {
-                prop_assert_eq!(answered.sdp.matches("\r\nm=").count(), sections);
-                prop_assert!(text::Description::parse(&answered.sdp).is_ok());
-                prop_assert!(answered.agreed.receiving.iter().all(|r| r.payloads.len() == 1));
-            }
+        let both = [answer_publisher(&text, &local(), &takes()), answer_player(&text, &local(), &tracks)];
+        for answered in both.into_iter().flatten() {
+            prop_assert_eq!(answered.sdp.matches("\r\nm=").count(), sections);
+            prop_assert!(text::Description::parse(&answered.sdp).is_ok());
+            prop_assert!(answered.agreed.receiving.iter().all(|r| r.payloads.len() == 1));
         }
         let _ = offer_player(&local(), &tracks, None).accept(&text);
     }
+}
+
+/// An agreement on these sections, for tests elsewhere.
+pub(crate) fn agreed(sending: Vec<crate::agreed::Sending>) -> Agreed {
+    let offer = chromium("sendonly", "sendonly", "");
+    Agreed { sending, receiving: Vec::new(), ..answer_publisher(&offer, &local(), &takes()).unwrap().agreed }
+}
+
+/// An offer as a browser that publishes makes it, for tests elsewhere.
+pub(crate) fn offer() -> String {
+    chromium("sendonly", "sendonly", "")
 }
