@@ -7,6 +7,7 @@ mod metrics;
 mod relay;
 mod replica;
 mod rtmp;
+mod sdp;
 mod session;
 mod stream;
 mod time;
@@ -151,6 +152,14 @@ pub const TARGETS: &[Target] = &[
         // A byte or two may be a record that is refused with a reason.
         memory: Budget { fixed: 512 * KIB, per_byte: 1024 },
         words: replica::WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "rtc_sdp",
+        run: sdp::run,
+        // Lines of four bytes become pairs of texts, and each media line a section of an answer.
+        memory: Budget { fixed: 512 * KIB, per_byte: 64 },
+        words: sdp::WORDS,
         ..PLAIN
     },
 ];

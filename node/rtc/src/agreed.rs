@@ -108,7 +108,8 @@ pub struct Sending {
     pub mid: String,
     /// Whether it is video.
     pub video: bool,
-    /// The index of the track that was asked to be sent, see [`Outgoing`](crate::sdp::Outgoing).
+    /// The index of the track that was asked to be sent, see [`Outgoing`](crate::sdp::Outgoing). In what a session is opened
+    /// with it tells feed and kind: twice the index of the feed, and one more for sound.
     pub track: usize,
     /// The format.
     pub payload: Payload,

@@ -1,15 +1,31 @@
 //! Publish and play over WebRTC, however it is signalled: asks whether it may be, finds the stream, agrees on codecs, opens
 //! the session.
 
+mod watched;
+
 use std::sync::Arc;
 
-use sluice_media::Stream;
+use futures_util::future::join_all;
 use sluice_media::session::{Egress, Ingress, Refusal, Request};
+use sluice_media::{AudioCodec, Stream, VideoCodec};
 use tokio::sync::mpsc;
 
-use crate::sdp::SdpError;
-use crate::transport::TooMany;
+use self::watched::{Watched, numbered, outgoing};
+use crate::agreed::{Agreed, IceCredentials};
+use crate::egress::{Feed, Feeds};
+use crate::sdp::{self, Local, Offered, Outgoing, SdpError, Takes, fragment};
+use crate::transport::{Carries, Opening, TooMany};
 use crate::{Rtc, Session, SessionEvent};
+
+/// The most streams that one session plays: each takes a section for video and one for sound, and a description has 64.
+pub const MOST_STREAMS: usize = 31;
+
+/// The most layers of simulcast that a publisher may send.
+const MOST_LAYERS: usize = 4;
+
+/// What is taken from publishers. H.264 plays everywhere and goes into every container.
+const VIDEO: [VideoCodec; 5] =
+    [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Vp9, VideoCodec::Vp8, VideoCodec::Av1];
 
 /// Why nothing came of it. The text goes to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +52,70 @@ pub struct Opened {
     pub events: mpsc::Receiver<SessionEvent>,
     /// The stream that it publishes, or those that it plays, by feed.
     pub streams: Vec<Arc<Stream>>,
+    /// Answers later offers. To be kept for as long as the session: it counts a viewer.
+    pub negotiation: Negotiation,
+}
+
+/// What later offers of the same session are answered from.
+pub struct Negotiation {
+    rtc: Rtc,
+    local: Local,
+    agreed: Agreed,
+    side: Side,
+}
+
+enum Side {
+    Publisher(Takes),
+    Player { tracks: Vec<Outgoing>, numbers: Vec<usize>, _watched: Arc<Watched> },
+}
+
+impl Negotiation {
+    /// Answers another offer of the session; one with other ICE credentials restarts ICE.
+    ///
+    /// # Errors
+    /// It cannot be used; the session stays as it was.
+    pub fn offer_again(&mut self, session: &Session, offer: &str) -> Result<String, SdpError> {
+        let mut local = Local { version: self.local.version + 1, ..self.local.clone() };
+        let (mut sdp, agreed) = self.answer(offer, &local)?;
+        let restarts = agreed.remote.ice != self.agreed.remote.ice;
+        if restarts {
+            local.ice = self.rtc.credentials();
+            (sdp, _) = self.answer(offer, &local)?;
+        }
+        session.agree(agreed.clone(), None, restarts.then(|| local.ice.clone()));
+        (self.local, self.agreed) = (local, agreed);
+        Ok(sdp)
+    }
+
+    fn answer(&self, offer: &str, local: &Local) -> Result<(String, Agreed), SdpError> {
+        match &self.side {
+            Side::Publisher(takes) => {
+                let answered = sdp::answer_publisher(offer, local, takes)?;
+                Ok((answered.sdp, answered.agreed))
+            }
+            Side::Player { tracks, numbers, .. } => {
+                let answered = sdp::answer_player(offer, local, tracks)?;
+                Ok((answered.sdp, numbered(answered.agreed, numbers)))
+            }
+        }
+    }
+
+    /// The other side's ICE credentials.
+    pub fn remote_ice(&self) -> &IceCredentials {
+        &self.agreed.remote.ice
+    }
+
+    /// Restarts ICE: `theirs` are the other side's new credentials. Gives our new ones, as a fragment of a description
+    /// (RFC 8840).
+    pub fn restart(&mut self, session: &Session, theirs: IceCredentials) -> String {
+        self.local.ice = self.rtc.credentials();
+        self.agreed.remote.ice = theirs;
+        session.agree(self.agreed.clone(), None, Some(self.local.ice.clone()));
+        let received = self.agreed.receiving.iter().map(|s| (s.video, s.mid.as_str()));
+        let sent = self.agreed.sending.iter().map(|s| (s.video, s.mid.as_str()));
+        let (video, mid) = received.chain(sent).next().unwrap_or((false, "0"));
+        fragment::restart(&self.local, video, mid)
+    }
 }
 
 /// A session that plays what we offered: AMS's way. Its offer waits for an answer; later offers add and remove tracks.
@@ -48,8 +128,14 @@ pub struct Offering {
     pub session: Session,
     /// What it tells.
     pub events: mpsc::Receiver<SessionEvent>,
-    /// The streams that it plays, by feed.
+    /// The streams that it plays, by feed. After another offer those that it will play once that is answered.
     pub streams: Vec<Arc<Stream>>,
+    local: Local,
+    offered: Offered,
+    numbers: Vec<usize>,
+    watched: Vec<Arc<Watched>>,
+    // What the session plays until the answer to a later offer has come.
+    before: Option<Vec<Arc<Watched>>>,
 }
 
 impl Offering {
@@ -58,31 +144,63 @@ impl Offering {
     /// # Errors
     /// It cannot be used; the session stays as it was.
     pub fn accept(&mut self, answer: &str) -> Result<(), Refused> {
-        let _ = answer;
-        Err(Refused::TooMany(TooMany))
+        let agreed = numbered(self.offered.accept(answer)?, &self.numbers);
+        let feeds = self.before.take().map(|_| feeds(&self.watched));
+        self.session.agree(agreed, feeds, None);
+        Ok(())
     }
+
+    fn set(&mut self, offered: Offered, numbers: Vec<usize>, watched: Vec<Arc<Watched>>) {
+        self.sdp = offered.sdp.clone();
+        self.mids = offered.mids();
+        self.streams = streams(&watched);
+        (self.offered, self.numbers) = (offered, numbers);
+        let played = std::mem::replace(&mut self.watched, watched);
+        self.before.get_or_insert(played);
+    }
+}
+
+fn feeds(watched: &[Arc<Watched>]) -> Vec<Arc<Feed>> {
+    watched.iter().map(|w| w.feed.clone()).collect()
+}
+
+fn streams(watched: &[Arc<Watched>]) -> Vec<Arc<Stream>> {
+    watched.iter().map(|w| w.stream.clone()).collect()
 }
 
 /// Publishing and playing.
 pub struct Service {
-    _rtc: Rtc,
-    _ingress: Arc<dyn Ingress>,
-    _egress: Arc<dyn Egress>,
+    rtc: Rtc,
+    ingress: Arc<dyn Ingress>,
+    egress: Arc<dyn Egress>,
+    feeds: Feeds,
 }
 
 impl Service {
     /// Over these sockets, asking these.
     pub fn new(rtc: Rtc, ingress: Arc<dyn Ingress>, egress: Arc<dyn Egress>) -> Arc<Self> {
-        Arc::new(Service { _rtc: rtc, _ingress: ingress, _egress: egress })
+        Arc::new(Service { rtc, ingress, egress, feeds: Default::default() })
     }
 
-    /// Lets one publish who made an offer.
+    /// The sockets.
+    pub fn rtc(&self) -> &Rtc {
+        &self.rtc
+    }
+
+    /// Lets one publish who made an offer. The offer is judged first: one that cannot be answered claims no stream.
     ///
     /// # Errors
     /// [`Refused`].
     pub async fn publish(&self, request: Request, offer: &str) -> Result<Opened, Refused> {
-        let _ = (request, offer);
-        Err(TooMany.into())
+        let takes = Takes { video: VIDEO.to_vec(), audio: vec![AudioCodec::Opus], layers: MOST_LAYERS };
+        let local = self.local();
+        let answered = sdp::answer_publisher(offer, &local, &takes)?;
+        self.room()?;
+        let mut publisher = self.ingress.publish(request).await?;
+        publisher.expect_video(answered.agreed.receiving.iter().any(|section| section.video));
+        let stream = publisher.stream().clone();
+        let carries = Carries::In(Box::new(publisher));
+        self.open(answered, carries, vec![stream], local, Side::Publisher(takes))
     }
 
     /// Lets one play who made an offer (WHEP).
@@ -90,17 +208,49 @@ impl Service {
     /// # Errors
     /// [`Refused`].
     pub async fn play(&self, request: Request, offer: &str) -> Result<Opened, Refused> {
-        let _ = (request, offer);
-        Err(TooMany.into())
+        sdp::check_player(offer)?;
+        self.room()?;
+        let name = request.key.id.to_string();
+        let watched = [Arc::new(self.watch(request, name).await?)];
+        let local = self.local();
+        let (tracks, numbers) = outgoing(&watched);
+        let mut answered = sdp::answer_player(offer, &local, &tracks)?;
+        answered.agreed = numbered(answered.agreed, &numbers);
+        let (carries, streams) = (Carries::Out(feeds(&watched)), streams(&watched));
+        let [watched] = watched;
+        let side = Side::Player { tracks, numbers, _watched: watched };
+        self.open(answered, carries, streams, local, side)
     }
 
-    /// Makes an offer to one who plays (AMS): one stream, or several at once, each with the name of its track.
+    /// Makes an offer to one who plays (AMS): one stream, or several at once, each with the name of its track. Of several,
+    /// those that may not be played are left out.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`]; of several streams, when none of them may be played.
     pub async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Offering, Refused> {
-        let _ = requests;
-        Err(TooMany.into())
+        self.room()?;
+        let watched = self.watch_all(requests, &[]).await?;
+        let local = self.local();
+        let (tracks, numbers) = outgoing(&watched);
+        let offered = sdp::offer_player(&local, &tracks, None);
+        let (session, events) = self.rtc.open(Opening {
+            ice: local.ice.clone(),
+            agreed: None,
+            carries: Carries::Out(feeds(&watched)),
+            opens: Some(label(&watched)),
+        })?;
+        Ok(Offering {
+            sdp: offered.sdp.clone(),
+            mids: offered.mids(),
+            session,
+            events,
+            streams: streams(&watched),
+            local,
+            offered,
+            numbers,
+            watched,
+            before: None,
+        })
     }
 
     /// Makes another offer to the same viewer: these streams from now on. Those that stay go on without a break.
@@ -112,7 +262,89 @@ impl Service {
         offering: &mut Offering,
         requests: Vec<(Request, String)>,
     ) -> Result<(), Refused> {
-        let _ = (offering, requests);
-        Err(TooMany.into())
+        let watched = self.watch_all(requests, &offering.watched).await?;
+        let (tracks, numbers) = outgoing(&watched);
+        let offered = sdp::offer_player(&offering.local, &tracks, Some(&offering.offered));
+        offering.set(offered, numbers, watched);
+        Ok(())
     }
+
+    fn open(
+        &self,
+        answered: sdp::Answered,
+        carries: Carries,
+        streams: Vec<Arc<Stream>>,
+        local: Local,
+        side: Side,
+    ) -> Result<Opened, Refused> {
+        let sdp::Answered { sdp, agreed } = answered;
+        let (session, events) = self.rtc.open(Opening {
+            ice: local.ice.clone(),
+            agreed: Some(agreed.clone()),
+            carries,
+            opens: None,
+        })?;
+        let negotiation = Negotiation { rtc: self.rtc.clone(), local, agreed, side };
+        Ok(Opened { sdp, session, events, streams, negotiation })
+    }
+
+    /// What we bring to a new session.
+    fn local(&self) -> Local {
+        let (udp, tcp) = self.rtc.candidates();
+        Local {
+            ice: self.rtc.credentials(),
+            fingerprint: self.rtc.certificate().fingerprint(),
+            udp,
+            tcp,
+            seed: rand::random(),
+            version: 0,
+        }
+    }
+
+    /// Refuses before a stream is claimed or fetched for a session that would find no place.
+    fn room(&self) -> Result<(), TooMany> {
+        let (publishers, viewers) = self.rtc.sessions();
+        if publishers + viewers < self.rtc.settings().max_sessions { Ok(()) } else { Err(TooMany) }
+    }
+
+    async fn watch(&self, request: Request, name: String) -> Result<Watched, Refusal> {
+        let play = self.egress.play(request).await?;
+        Ok(Watched::new(play, name, &self.feeds).await)
+    }
+
+    /// Watches streams, those among `known` on as they are, in the order of the requests.
+    async fn watch_all(
+        &self,
+        requests: Vec<(Request, String)>,
+        known: &[Arc<Watched>],
+    ) -> Result<Vec<Arc<Watched>>, Refusal> {
+        if requests.len() > MOST_STREAMS {
+            return Err(Refusal::Limit(format!("one session plays at most {MOST_STREAMS} streams")));
+        }
+        let all = requests.into_iter().map(|(request, name)| async move {
+            let same =
+                |w: &&Arc<Watched>| w.name == name && *w.stream.key() == request.key && !w.stream.is_ended();
+            match known.iter().find(same) {
+                Some(watched) => Ok(watched.clone()),
+                None => self.watch(request, name).await.map(Arc::new),
+            }
+        });
+        let mut watched = Vec::new();
+        let mut refused = None;
+        for one in join_all(all).await {
+            match one {
+                Ok(one) => watched.push(one),
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        match refused {
+            Some(refusal) if watched.is_empty() => Err(refusal),
+            _ => Ok(watched),
+        }
+    }
+}
+
+/// The label of the data channel that we open: AMS names it after the stream.
+fn label(watched: &[Arc<Watched>]) -> String {
+    watched.first().map_or_else(String::new, |w| w.name.clone())
 }

@@ -1,10 +1,25 @@
 //! Offers and answers (RFC 8829, RFC 8866): what the other side wrote, what we write, and what both agreed on.
 
+mod answer;
+mod codec;
+pub mod fragment;
+mod h264;
+mod media;
+mod offer;
+mod text;
+mod transport;
+mod write;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::net::SocketAddr;
 
 use sluice_media::{AudioCodec, VideoCodec};
 
 use crate::agreed::{Agreed, Fingerprint, IceCredentials};
+
+pub(crate) use text::LONGEST;
 
 /// What we bring to any description.
 #[derive(Clone, Debug)]
@@ -19,6 +34,8 @@ pub struct Local {
     pub tcp: Vec<SocketAddr>,
     /// The seed for SSRCs and the like.
     pub seed: u64,
+    /// Of the description (`o=`): 0, and one more with each later answer of the same session.
+    pub version: u64,
 }
 
 /// A track that we would send.
@@ -69,39 +86,55 @@ pub struct Answered {
 pub struct Offered {
     /// The SDP to send.
     pub sdp: String,
+    state: offer::State,
 }
 
-/// Answers the offer of one who publishes.
+/// Answers the offer of one who publishes: one section of video and one of audio are taken, each in the first codec of
+/// `takes` that the offer has. Another offer of the same session is answered the same way with the same `local`, its
+/// version raised (and other ICE credentials after a restart).
 ///
 /// # Errors
 /// [`SdpError`].
 pub fn answer_publisher(offer: &str, local: &Local, takes: &Takes) -> Result<Answered, SdpError> {
-    let _ = (offer, local, takes);
-    Err(SdpError::Unusable("not yet".into()))
+    answer::publisher(offer, local, takes)
 }
 
-/// Answers the offer of one who plays (WHEP): each track goes to the first fitting section.
+/// Answers the offer of one who plays (WHEP): each track goes to the first fitting section, other sections stay inactive.
 ///
 /// # Errors
-/// [`SdpError`].
+/// [`SdpError`]; also when the stream has video, and the client would show video, but has no codec for this one.
 pub fn answer_player(offer: &str, local: &Local, tracks: &[Outgoing]) -> Result<Answered, SdpError> {
-    let _ = (offer, local, tracks);
-    Err(SdpError::Unusable("not yet".into()))
+    answer::player(offer, local, tracks)
+}
+
+/// Whether the offer of one who plays can be used at all, whatever the stream has.
+///
+/// # Errors
+/// [`SdpError::Unusable`].
+pub fn check_player(offer: &str) -> Result<(), SdpError> {
+    answer::check_player(offer)
 }
 
 /// Offers tracks to one who plays (AMS), with a data channel. `before` is the offer of the same session that was made last:
-/// its sections stay where they are; tracks that are gone become inactive (RFC 8829, 5.2.2).
+/// its sections stay where they are; tracks that are gone become inactive (RFC 8829, 5.2.2), and their sections go to the
+/// next new ones. Tracks beyond 63 sections are not offered.
 pub fn offer_player(local: &Local, tracks: &[Outgoing], before: Option<&Offered>) -> Offered {
-    let _ = (local, tracks, before);
-    Offered { sdp: String::new() }
+    let state = offer::State::next(local, tracks, before.map(|offered| &offered.state));
+    Offered { sdp: state.write(local), state }
 }
 
 impl Offered {
-    /// What was agreed on, given the answer.
+    /// For each mid that is sent the name of its track, such as `ARDAMSvcam1`.
+    pub fn mids(&self) -> Vec<(String, String)> {
+        self.state.mids()
+    }
+
+    /// What was agreed on, given the answer. The answer to an earlier offer of the session does as well: what it does not
+    /// speak of is not sent.
     ///
     /// # Errors
     /// [`SdpError`].
     pub fn accept(&self, answer: &str) -> Result<Agreed, SdpError> {
-        Err(SdpError::Unusable(answer.into()))
+        self.state.accept(answer)
     }
 }

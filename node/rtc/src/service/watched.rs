@@ -1,0 +1,169 @@
+//! A stream that a session plays, and all that has to live as long as it does.
+
+use std::sync::Arc;
+
+use sluice_media::aside::Need;
+use sluice_media::session::Play;
+use sluice_media::stats::ViewerGuard;
+use sluice_media::{AudioCodec, Stream, TrackConfig};
+
+use crate::agreed::{Agreed, Codec};
+use crate::egress::{Feed, FeedTrack, Feeds};
+use crate::sdp::Outgoing;
+
+/// A stream that a session plays.
+pub(super) struct Watched {
+    /// What its tracks are called.
+    pub(super) name: String,
+    pub(super) stream: Arc<Stream>,
+    pub(super) feed: Arc<Feed>,
+    tracks: Vec<FeedTrack>,
+    _viewer: ViewerGuard,
+    _need: Option<Need>,
+}
+
+impl Watched {
+    /// Joins the feed of a stream and waits for its tracks. Sound that is not Opus is asked for as Opus, for as long as
+    /// this lives; the feed waits a moment for it, and there is none if it does not come.
+    pub(super) async fn new(play: Play, name: String, feeds: &Feeds) -> Self {
+        let Play { stream, viewer } = play;
+        let feed = feeds.join(&stream);
+        let mut need = opus(&stream);
+        let mut tracks = feed.tracks().await;
+        if need.is_none() {
+            // What comes from another node tells its tracks only now.
+            need = opus(&stream);
+            if need.is_some() {
+                tracks = feed.tracks().await;
+            }
+        }
+        Watched { name, stream, feed, tracks, _viewer: viewer, _need: need }
+    }
+
+    fn outgoing(&self, video: bool) -> Option<Outgoing> {
+        let track = self.tracks.iter().find(|track| match track.codec {
+            Codec::Video(_) => video,
+            Codec::Audio(codec) => !video && codec == AudioCodec::Opus,
+        })?;
+        Some(Outgoing { name: self.name.clone(), codec: track.codec, profile: track.profile.clone() })
+    }
+}
+
+/// A need for Opus, when the stream has sound and none of it is Opus.
+fn opus(stream: &Arc<Stream>) -> Option<Need> {
+    let configs = stream.configs();
+    let codecs =
+        || configs.iter().filter_map(|c| if let TrackConfig::Audio(a) = &**c { Some(a.codec) } else { None });
+    let lacks = codecs().count() > 0 && codecs().all(|codec| codec != AudioCodec::Opus);
+    lacks.then(|| Need::new(stream.clone(), AudioCodec::Opus))
+}
+
+/// The tracks to send: of each feed the best video and the sound, with their numbers (see
+/// [`Sending::track`](crate::agreed::Sending::track)).
+pub(super) fn outgoing(watched: &[Arc<Watched>]) -> (Vec<Outgoing>, Vec<usize>) {
+    let all = watched.iter().enumerate();
+    let tracks = all.flat_map(|(feed, w)| {
+        let video = w.outgoing(true).map(|track| (track, 2 * feed));
+        let sound = w.outgoing(false).map(|track| (track, 2 * feed + 1));
+        [video, sound].into_iter().flatten()
+    });
+    tracks.unzip()
+}
+
+/// The same with numbers of tracks in place of indices.
+pub(super) fn numbered(mut agreed: Agreed, numbers: &[usize]) -> Agreed {
+    agreed.sending.retain_mut(|section| match numbers.get(section.track) {
+        Some(number) => {
+            section.track = *number;
+            true
+        }
+        None => false,
+    });
+    agreed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use sluice_media::session::Protocol;
+    use sluice_media::{AudioConfig, Hub, Origin, Publisher, StreamKey, StreamSettings, VideoCodec};
+
+    use super::*;
+    use crate::agreed::{Extensions, Payload, Sending};
+
+    fn publisher(hub: &Arc<Hub>, audio: AudioCodec) -> Publisher {
+        let key = StreamKey::new("live", audio.name());
+        let mut publisher = hub.publish(key, Origin::default(), StreamSettings::default()).unwrap();
+        publisher.add_track(TrackConfig::Audio(AudioConfig {
+            codec: audio,
+            record: Bytes::from_static(&[0x12, 0x10]),
+            sample_rate: 44_100,
+            channels: 2,
+            codec_string: String::new(),
+        }));
+        publisher
+    }
+
+    fn play(publisher: &Publisher) -> Play {
+        let stream = publisher.stream().clone();
+        let viewer = ViewerGuard::new(stream.stats().clone(), Protocol::WebRtc);
+        Play { stream, viewer }
+    }
+
+    fn track(codec: Codec) -> FeedTrack {
+        FeedTrack { id: 0, codec, profile: None, width: 0, height: 0, bitrate: 0 }
+    }
+
+    #[tokio::test]
+    async fn other_sound_is_asked_for_as_opus_while_somebody_watches() {
+        let hub = Hub::new(Duration::ZERO);
+        let (aac, opus) = (publisher(&hub, AudioCodec::Aac), publisher(&hub, AudioCodec::Opus));
+        let (aac_stream, opus_stream) = (aac.stream(), opus.stream());
+        let feeds: Feeds = Default::default();
+        let watched = Watched::new(play(&aac), "a".into(), &feeds).await;
+        assert!(aac_stream.aside().needs(AudioCodec::Opus));
+        drop(watched);
+        assert!(!aac_stream.aside().needs(AudioCodec::Opus));
+        let _watched = Watched::new(play(&opus), "b".into(), &feeds).await;
+        assert!(!opus_stream.aside().needs(AudioCodec::Opus));
+    }
+
+    #[tokio::test]
+    async fn tracks_are_numbered_by_feed_and_kind() {
+        let hub = Hub::new(Duration::ZERO);
+        let (a, b) = (publisher(&hub, AudioCodec::Aac), publisher(&hub, AudioCodec::Opus));
+        let feeds: Feeds = Default::default();
+        let with = |publisher: &Publisher, name: &str, tracks: Vec<FeedTrack>| {
+            let Play { stream, viewer } = play(publisher);
+            let feed = feeds.join(&stream);
+            Arc::new(Watched { name: name.into(), stream, feed, tracks, _viewer: viewer, _need: None })
+        };
+        let vp8 = Codec::Video(VideoCodec::Vp8);
+        let sound = Codec::Audio(AudioCodec::Opus);
+        let watched = [
+            with(&a, "a", vec![track(vp8), track(vp8), track(Codec::Audio(AudioCodec::Aac))]),
+            with(&b, "b", vec![track(vp8), track(sound)]),
+        ];
+        let (tracks, numbers) = outgoing(&watched);
+        let names: Vec<_> = tracks.iter().map(|t| (t.name.as_str(), t.codec)).collect();
+        assert_eq!(names, [("a", vp8), ("b", vp8), ("b", sound)]);
+        assert_eq!(numbers, [0, 2, 3]);
+        let sending = |track| Sending {
+            mid: String::new(),
+            video: true,
+            track,
+            payload: Payload { pt: 96, rtx: None, codec: vp8, clock: 90_000, fmtp: String::new() },
+            extensions: Extensions::default(),
+            ssrc: 1,
+            rtx_ssrc: None,
+        };
+        let offered = crate::sdp::tests::agreed(vec![sending(2), sending(9), sending(0)]);
+        let tracks: Vec<_> = numbered(offered, &numbers).sending.iter().map(|s| s.track).collect();
+        assert_eq!(tracks, [3, 0]);
+        assert_eq!(b.stream().stats().viewers(Protocol::WebRtc), 1);
+        drop(watched);
+        assert_eq!(b.stream().stats().viewers(Protocol::WebRtc), 0);
+    }
+}
