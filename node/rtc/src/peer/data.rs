@@ -18,7 +18,7 @@ use rtc_datachannel::message::message_channel_ack::DataChannelAck;
 use rtc_datachannel::message::message_channel_open::{ChannelType, DataChannelOpen};
 use rtc_sctp::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event as Sctp,
-    Payload, PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, TransportConfig,
+    Payload, PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, TimerConfig, TransportConfig,
     max_payload_size_for_mtu,
 };
 use rtc_shared::TransportProtocol;
@@ -42,6 +42,9 @@ const MAX_STREAMS: usize = 32;
 /// The most pieces of messages that wait for the rest, by number and by bytes.
 const MAX_PIECES: usize = 2048;
 const MAX_PIECES_BYTES: usize = 512 << 10;
+/// The header of an SCTP packet, in bytes, and the type of the chunk that acknowledges.
+const COMMON_HEADER: usize = 12;
+const SACK: u8 = 3;
 /// What a DTLS record adds to an SCTP packet, in bytes.
 const RECORD: usize = 37;
 /// Associations that may be begun until one is established: each INIT that is repeated begins another.
@@ -68,6 +71,8 @@ pub(super) struct Data {
     pieces: usize,
     pieces_bytes: usize,
     events: VecDeque<Event>,
+    /// Streams that can be read as soon as the association is established.
+    early: Vec<u16>,
 }
 
 struct Channel {
@@ -82,6 +87,13 @@ impl Data {
         let takes = if takes == 0 { MAX_WAITING } else { takes.min(MAX_WAITING) };
         let transport = TransportConfig::default()
             .with_max_receive_buffer_size(WINDOW)
+            // The library gives up for good, without a word, where the other side was silent for some repetitions. When it is gone is
+            // decided by its connectivity checks.
+            .with_timer_config(TimerConfig {
+                max_t3_rtx_retrans: usize::MAX,
+                max_reconfig_retrans: usize::MAX,
+                ..TimerConfig::default()
+            })
             .with_max_message_size(u32::try_from(takes).unwrap_or(u32::MAX));
         let mut config = EndpointConfig::new();
         let room = u32::try_from(mtu.saturating_sub(RECORD)).unwrap_or(u32::MAX);
@@ -103,6 +115,7 @@ impl Data {
             pieces: 0,
             pieces_bytes: 0,
             events: VecDeque::new(),
+            early: Vec::new(),
         }
     }
 
@@ -139,17 +152,31 @@ impl Data {
             self.established = true;
             self.endpoint.reject_new_associations();
         }
-        let mut taken = 0;
+        let early = if self.established { std::mem::take(&mut self.early) } else { Vec::new() };
+        let mut events = Vec::new();
         while let Some(event) = self.next_event() {
+            events.push(event);
+        }
+        // Counted before anything is read: one reading takes all that is complete.
+        let taken = events.iter().filter(|e| matches!(e, Sctp::DatagramReceived)).count();
+        if taken > 0 {
+            self.pieces += taken;
+            self.pieces_bytes += received;
+        }
+        for id in early {
+            self.read(id, now);
+        }
+        for event in events {
             match event {
                 Sctp::Connected => self.open_ours(now),
-                Sctp::DatagramReceived => taken += 1,
-                Sctp::Stream(StreamEvent::Readable { id }) => self.read(id, now),
+                Sctp::Stream(StreamEvent::Readable { id }) if self.established => self.read(id, now),
+                // It was faster than what establishes the association.
+                Sctp::Stream(StreamEvent::Readable { id }) => self.early.push(id),
                 Sctp::AssociationLost { id, .. } => self.channels.retain(|c| c.id != id),
                 _ => {}
             }
         }
-        self.count(taken, received);
+        self.bound();
         self.drop_closed();
     }
 
@@ -164,13 +191,10 @@ impl Data {
         None
     }
 
-    /// Counts what the association keeps for messages that are not complete.
-    fn count(&mut self, taken: usize, received: usize) {
-        self.pieces += taken;
+    /// Ends what keeps too much for messages that are not complete.
+    fn bound(&mut self) {
         if self.pieces == 0 {
             self.pieces_bytes = 0;
-        } else if taken > 0 {
-            self.pieces_bytes += received;
         }
         let streams = self.associations.iter().map(|(_, a)| a.stream_ids().len()).sum::<usize>();
         if self.pieces > MAX_PIECES || self.pieces_bytes > MAX_PIECES_BYTES || streams > MAX_STREAMS {
@@ -336,6 +360,10 @@ impl Data {
                 }
             }
         }
+        if packets.iter().any(|packet| window_is_open(packet)) {
+            // Pieces of messages that were given up never come to be read.
+            (self.pieces, self.pieces_bytes) = (0, 0);
+        }
         self.associations.retain(|(_, a)| !(self.established && a.is_closed()));
         packets
     }
@@ -352,4 +380,17 @@ impl Data {
         }
         self.work(0, now);
     }
+}
+
+/// Whether a packet of ours says that nothing waits at our side: a SACK (RFC 9260, 3.3.4) with the whole window.
+fn window_is_open(packet: &[u8]) -> bool {
+    let mut rest = packet.get(COMMON_HEADER..).unwrap_or_default();
+    while let Some((&[kind, _, high, low], _)) = rest.split_first_chunk() {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if kind == SACK {
+            return rest.get(8..12) == Some(&WINDOW.to_be_bytes());
+        }
+        rest = rest.get(len.max(4).next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
 }

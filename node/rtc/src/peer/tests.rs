@@ -166,6 +166,7 @@ fn a_handshake_that_is_faster_than_the_check_is_kept() {
         stun::request([1; 12], "server:client", &credentials("server").pwd, 1, CERTIFICATES[1].crypto());
     let request = BytesMut::from(&request.expect("a request")[..]);
     net.peer(Side::Server).receive(path, request, now);
+    net.hold_stun = false;
     net.drain();
     let answered = net.outputs(Side::Server);
     assert!(matches!(answered, [Output::Selected(_)]), "{answered:?}");
@@ -352,5 +353,5 @@ fn datagrams_are_told_apart() {
         assert_eq!(Kind::of(&[first, second, 0]), kind, "{first} {second}");
     }
     assert_eq!(Kind::of(&[]), None);
-    assert_eq!(Kind::of(&[128]), None);
+    assert_eq!(Kind::of(&[200]), None);
 }

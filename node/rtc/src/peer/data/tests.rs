@@ -86,7 +86,7 @@ fn losses_are_made_good() {
     for _ in 0..20 {
         assert!(link.client.send(0, &bytes(3000), link.now));
     }
-    link.run(400);
+    link.run(4000);
     let got = events(&mut link.server);
     assert_eq!(got.len(), 20);
     assert!(got.iter().all(|e| *e == Event::Message { channel: 0, message: bytes(3000) }));
@@ -133,6 +133,7 @@ fn channels_and_streams_are_bounded() {
         let association = link.client.association().expect("established");
         assert!(association.open_stream(id * 2, Ppid::Binary).is_ok());
         assert!(link.client.write_dcep(id * 2, &Dcep::DataChannelOpen(open), link.now));
+        link.client.channels.push(Channel { id: id * 2, label: String::new(), open: false });
         link.run(10);
     }
     assert_eq!(events(&mut link.server).len(), MAX_CHANNELS);

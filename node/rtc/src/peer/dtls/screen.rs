@@ -9,6 +9,7 @@ use crate::agreed::DtlsRole;
 pub(super) const RECORD_HEADER: usize = 13;
 pub(super) const MESSAGE_HEADER: usize = 12;
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 /// The longest handshake message, in bytes: certificates are the largest.
@@ -67,6 +68,8 @@ impl Screen {
         for record in records(datagram) {
             let Some(record) = record else { return Verdict::Drop };
             match (record.kind, record.epoch, connected) {
+                // The library believes it without proof, and then no other record any more.
+                (CHANGE_CIPHER_SPEC, 1.., _) => return Verdict::Drop,
                 (HANDSHAKE, _, true) => late += 1,
                 (HANDSHAKE, 0, false) => {
                     for piece in pieces(record.body) {
@@ -133,7 +136,12 @@ fn split_record(datagram: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (kind, epoch) = (head[0], u16::from_be_bytes([head[3], head[4]]));
     let len = usize::from(u16::from_be_bytes([head[11], head[12]]));
     let body = datagram.get(RECORD_HEADER..RECORD_HEADER + len)?;
-    let known = (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) && head[1] == 0xfe && len > 0;
+    let known = match kind {
+        CHANGE_CIPHER_SPEC => len == 1,
+        ALERT..=APPLICATION_DATA => len > 0,
+        _ => false,
+    };
+    let known = known && head[1] == 0xfe;
     known.then(|| (Record { kind, epoch, body }, &datagram[RECORD_HEADER + len..]))
 }
 
