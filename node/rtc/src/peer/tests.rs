@@ -355,3 +355,26 @@ fn datagrams_are_told_apart() {
     assert_eq!(Kind::of(&[]), None);
     assert_eq!(Kind::of(&[200]), None);
 }
+
+/// What a viewer costs at rest: run by hand, alone, `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn memory_of_a_peer() {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
+    };
+    for data in [None, Some(1000)] {
+        let before = resident();
+        let mut kept = Vec::new();
+        for seed in 0..500 {
+            let mut net = pair_with(DtlsRole::Client, CLEAR, seed, |server, client| {
+                (server.data, client.data) = (data, data);
+            });
+            net.connect();
+            net.run(Duration::from_secs(3), |_| false);
+            kept.push(net);
+        }
+        println!("data {data:?}: {} bytes a peer", (resident() - before) / kept.len() / 2);
+    }
+}
