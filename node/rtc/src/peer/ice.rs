@@ -1,0 +1,230 @@
+//! Where the other side is (RFC 8445): as an ICE-lite agent, which only answers; or checking one path as the controlling side,
+//! when it is us who call.
+//!
+//! No path is used before a check with the right password has come over it, and it is over when none has come for a while (RFC 7675).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtc_crypto::RTCCrypto;
+
+use super::Path;
+use super::certificate::Certificate;
+use super::stun::{self, Binding, Request, Response};
+use crate::agreed::IceCredentials;
+
+/// Without a check for so long, the other side is gone (RFC 7675, 5.1).
+pub(super) const CONSENT: Duration = Duration::from_secs(30);
+/// Most paths that are remembered.
+const MAX_PATHS: usize = 8;
+/// Between checks of ours, once one has been answered.
+const KEEPALIVE: Duration = Duration::from_millis(2500);
+/// Between checks of ours at first; doubled until the longest.
+const FIRST_CHECK: Duration = Duration::from_millis(50);
+const SLOWEST_CHECK: Duration = Duration::from_millis(800);
+
+/// An ICE agent.
+pub(super) struct Ice {
+    certificate: Arc<Certificate>,
+    ours: IceCredentials,
+    theirs: Option<IceCredentials>,
+    /// What was valid before a restart: our credentials, and their user fragment.
+    before: Option<(IceCredentials, String)>,
+    /// The paths over which a check came, and when the last one did.
+    paths: Vec<(Path, Instant)>,
+    selected: Option<Path>,
+    nominated: bool,
+    heard: Option<Instant>,
+    dial: Option<Dial>,
+}
+
+/// A path that we check.
+struct Dial {
+    path: Path,
+    random: u64,
+    tie_breaker: u64,
+    transaction: [u8; 12],
+    next: Instant,
+    interval: Duration,
+}
+
+/// What came of a message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// What to answer, over the same path.
+    pub(super) answer: Option<Vec<u8>>,
+    /// Whether the path is valid since now.
+    pub(super) validated: bool,
+    /// Whether another path is selected since now.
+    pub(super) selected: bool,
+}
+
+impl Ice {
+    pub(super) fn new(
+        ours: IceCredentials,
+        theirs: Option<IceCredentials>,
+        certificate: Arc<Certificate>,
+    ) -> Self {
+        Ice {
+            certificate,
+            ours,
+            theirs,
+            before: None,
+            paths: Vec::new(),
+            selected: None,
+            nominated: false,
+            heard: None,
+            dial: None,
+        }
+    }
+
+    /// The other side's credentials are known, or are others since now; with new ones of ours it is a restart: the old pair is valid
+    /// until a check with the new one comes.
+    pub(super) fn set_remote(&mut self, theirs: IceCredentials, ours: Option<IceCredentials>) {
+        if let (Some(ours), Some(theirs)) = (ours.filter(|ours| *ours != self.ours), self.theirs.take()) {
+            self.before = Some((std::mem::replace(&mut self.ours, ours), theirs.ufrag));
+        }
+        self.theirs = Some(theirs);
+    }
+
+    /// Starts to check a path as the controlling side.
+    pub(super) fn dial(&mut self, path: Path, seed: u64, now: Instant) {
+        let mut dial = Dial {
+            path,
+            random: seed,
+            tie_breaker: 0,
+            transaction: [0; 12],
+            next: now,
+            interval: FIRST_CHECK,
+        };
+        dial.tie_breaker = dial.random();
+        dial.renew();
+        self.dial = Some(dial);
+    }
+
+    /// A STUN message came.
+    pub(super) fn receive(&mut self, path: Path, datagram: &[u8], now: Instant) -> Heard {
+        match stun::read(datagram) {
+            Some(Binding::Request(request)) => self.request(path, request, now),
+            Some(Binding::Response(response)) => self.response(path, response, now),
+            None => Heard::default(),
+        }
+    }
+
+    fn request(&mut self, path: Path, mut request: Request, now: Instant) -> Heard {
+        let certificate = self.certificate.clone();
+        let crypto = certificate.crypto();
+        let Some((ours, theirs)) = request.username() else { return Heard::default() };
+        let current = ours == self.ours.ufrag && self.theirs.as_ref().is_none_or(|t| t.ufrag == theirs);
+        let before = self.before.as_ref().filter(|(old, their)| ours == old.ufrag && theirs == their);
+        let password = match (current, before) {
+            (true, _) => self.ours.pwd.clone(),
+            (false, Some((old, _))) => old.pwd.clone(),
+            (false, None) => return Heard::default(),
+        };
+        if !request.is_authentic(&password, crypto) {
+            return Heard::default();
+        }
+        if request.is_controlled() {
+            return Heard { answer: request.conflict(&password, crypto), ..Heard::default() };
+        }
+        if current {
+            self.before = None;
+        }
+        let mut heard = self.valid(path, request.nominates() && self.dial.is_none(), now);
+        heard.answer = request.succeed(path.remote, &password, crypto);
+        heard
+    }
+
+    fn response(&mut self, path: Path, mut response: Response, now: Instant) -> Heard {
+        let (Some(dial), Some(theirs)) = (self.dial.as_mut(), self.theirs.as_ref()) else {
+            return Heard::default();
+        };
+        if path != dial.path || !response.answers(dial.transaction, &theirs.pwd, self.certificate.crypto()) {
+            return Heard::default();
+        }
+        dial.renew();
+        dial.interval = KEEPALIVE;
+        dial.next = now + KEEPALIVE;
+        self.valid(path, true, now)
+    }
+
+    /// A path has proved valid.
+    fn valid(&mut self, path: Path, nominated: bool, now: Instant) -> Heard {
+        self.heard = Some(now);
+        let mut heard = Heard::default();
+        match self.paths.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, last)) => *last = now,
+            None => {
+                if self.paths.len() >= MAX_PATHS {
+                    self.forget_oldest();
+                }
+                self.paths.push((path, now));
+                heard.validated = true;
+            }
+        }
+        if nominated || !self.nominated && self.selected.is_none() {
+            heard.selected = self.selected != Some(path);
+            self.selected = Some(path);
+            self.nominated |= nominated;
+        }
+        heard
+    }
+
+    fn forget_oldest(&mut self) {
+        let others = self.paths.iter().enumerate().filter(|(_, (path, _))| Some(*path) != self.selected);
+        if let Some((oldest, _)) = others.min_by_key(|(_, (_, last))| *last) {
+            self.paths.swap_remove(oldest);
+        }
+    }
+
+    /// Whether traffic may come and go over this path.
+    pub(super) fn is_valid(&self, path: Path) -> bool {
+        self.selected == Some(path) || self.paths.iter().any(|(known, _)| *known == path)
+    }
+
+    /// The path that is used.
+    pub(super) fn selected(&self) -> Option<Path> {
+        self.selected
+    }
+
+    /// When consent runs out; `None` before the first check.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.heard.map(|at| at + CONSENT)
+    }
+
+    /// When the next check of ours is due.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.dial.as_ref().filter(|_| self.theirs.is_some()).map(|dial| dial.next)
+    }
+
+    /// A check of ours, when one is due.
+    pub(super) fn check(&mut self, now: Instant) -> Option<(Path, Vec<u8>)> {
+        let theirs = self.theirs.as_ref()?;
+        let dial = self.dial.as_mut().filter(|dial| dial.next <= now)?;
+        dial.next = now + dial.interval;
+        dial.interval =
+            if dial.interval < KEEPALIVE { SLOWEST_CHECK.min(dial.interval * 2) } else { KEEPALIVE };
+        let username = format!("{}:{}", theirs.ufrag, self.ours.ufrag);
+        let crypto: &dyn RTCCrypto = self.certificate.crypto();
+        let request = stun::request(dial.transaction, &username, &theirs.pwd, dial.tie_breaker, crypto)?;
+        Some((dial.path, request))
+    }
+}
+
+impl Dial {
+    /// SplitMix64: nothing that must not be guessed hangs on it, for the password signs each message.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn renew(&mut self) {
+        let (high, low) = (self.random(), self.random());
+        self.transaction[..8].copy_from_slice(&high.to_be_bytes());
+        self.transaction[8..].copy_from_slice(&low.to_be_bytes()[..4]);
+    }
+}
