@@ -1,71 +1,59 @@
 //! Frames of the hub to RTP packets, made once for all viewers, and what differs per viewer.
+//!
+//! - [`packetize`]: a frame to payloads. [`writer`] fills the lanes ([`lane`]) of a [`Feed`] with them, once for all viewers.
+//! - [`section`]: where one viewer is in a lane. [`stream`]: its RTP numbers, and what it can be sent again.
+//! - [`link`]: what came of each packet. [`estimate`], [`trend`]: what the link carries. [`choose`]: which rendition that is.
+//!
+//! Only [`Feeds`] needs a runtime. An [`Egress`] has no clock, socket or task: time is an argument, packets go to a [`Sink`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sluice_media::{Stream, TrackId};
+use crate::agreed::Sending;
 
-use crate::agreed::{Codec, Sending};
+mod choose;
+mod estimate;
+mod feed;
+mod header;
+mod lane;
+mod link;
+mod packetize;
+mod rtcp;
+mod section;
+mod stream;
+mod trend;
+mod writer;
 
-/// Tells one feed from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FeedId(pub u64);
+use choose::{Choice, Decision, Seen};
+pub use feed::{Feed, FeedId, FeedTrack, Feeds, Wake};
+use link::{Link, Probed};
+use rtcp::Feedback;
+use section::Section;
+use stream::{Output, Totals};
 
-/// Is told when a feed has new packets: once for all that came together.
-pub trait Wake: Send + Sync {
-    /// That feed has something new.
-    fn wake(&self, feed: FeedId);
-}
-
-/// One stream as RTP packets, for as long as somebody holds it. All viewers of a stream on this node share one.
-pub struct Feed;
-
-impl Feed {
-    /// Which it is.
-    pub fn id(&self) -> FeedId {
-        FeedId(0)
-    }
-
-    /// Wakes `by` from now on, as long as that lives.
-    pub fn watch(&self, by: &Arc<dyn Wake>) {
-        let _ = by;
-    }
-
-    /// The video tracks (renditions) that can be sent now, best first, and the audio track, with their codecs: waits for the
-    /// stream to have its tracks, at most some seconds.
-    pub async fn tracks(&self) -> Vec<FeedTrack> {
-        Vec::new()
-    }
-}
-
-/// A track that a feed can send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedTrack {
-    /// Its number in the stream.
-    pub id: TrackId,
-    /// Its codec.
-    pub codec: Codec,
-    /// H.264: profile, constraints and level, such as `42e01f`.
-    pub profile: Option<String>,
-    /// Picture size; 0 for audio.
-    pub width: u32,
-    /// Picture size; 0 for audio.
-    pub height: u32,
-    /// Bits a second, as measured.
-    pub bitrate: u64,
-}
-
-/// The feeds that have viewers. Must be used inside a tokio runtime.
-#[derive(Default)]
-pub struct Feeds;
-
-impl Feeds {
-    /// The feed of a stream; the first viewer starts it.
-    pub fn join(&self, stream: &Arc<Stream>) -> Arc<Feed> {
-        let _ = stream;
-        Arc::new(Feed)
-    }
-}
+/// What a link is believed to carry before anything is known of it, in bits a second.
+const START: f64 = 1_500_000.0;
+/// Packets leave at this many times what the link carries, so that a keyframe does not fill its queue.
+const PACE: f64 = 2.5;
+/// A link that carries more than the stream needs gets a frame within this.
+const FRAME_TIME: f64 = 0.12;
+/// So much may leave at once: an ordinary frame. In seconds at the pace; and in bytes.
+const BURST: f64 = 0.04;
+const BURST_BYTES: (f64, f64) = (9_600.0, 60_000.0);
+/// Packets that wait leave this often.
+const SLOT: Duration = Duration::from_millis(8);
+/// How often renditions are thought over.
+const DECIDE: Duration = Duration::from_millis(100);
+/// How often a sender report goes out.
+const REPORT: Duration = Duration::from_secs(1);
+/// Packets that a viewer may ask for again before they are sent.
+const WAITING: usize = 512;
+/// They may take this share of what the link carries, and so many bytes at once.
+const AGAIN: f64 = 0.35;
+const AGAIN_BYTES: f64 = 48_000.0;
+/// Events that wait to be taken.
+const EVENTS: usize = 32;
 
 /// Where packets go: protects them and sends those that follow each other in one call.
 pub trait Sink {
@@ -80,7 +68,7 @@ pub trait Sink {
 pub enum Quality {
     /// What its link carries.
     Auto,
-    /// This height, whatever its link carries.
+    /// This height, or the one nearest to it, whatever its link carries.
     Height(u32),
 }
 
@@ -132,58 +120,379 @@ pub enum EgressEvent {
 }
 
 /// One viewer: what it gets of one feed or of several (a main track with subtracks).
-pub struct Egress;
+pub struct Egress {
+    feeds: Vec<Arc<Feed>>,
+    ended: Vec<bool>,
+    sections: Vec<Section>,
+    link: Link,
+    cname: String,
+    seed: u64,
+    events: VecDeque<EgressEvent>,
+    /// Packets that were asked for again: section, sequence number.
+    again: VecDeque<(usize, u16)>,
+    again_allowance: f64,
+    /// Bytes that may leave now.
+    allowance: f64,
+    pace: f64,
+    paced: Instant,
+    decided: Option<Instant>,
+    timeout: Option<Instant>,
+    scratch: Vec<u8>,
+    totals: Totals,
+    /// Totals and time at the start of the last whole second, and the rates over it: video, audio.
+    measured: (Instant, Totals),
+    rates: (u64, u64),
+}
 
 impl Egress {
-    /// `sections[i].track` is an index into `tracks`, which names feed and track kind. `seed` is for initial numbers.
+    /// `sections[i].track` counts the tracks of all feeds: for each feed in turn its video, if it has any, then its audio, if
+    /// it has any. `seed` is for initial numbers.
     pub fn new(feeds: Vec<Arc<Feed>>, sections: &[Sending], seed: u64, now: Instant) -> Self {
-        let _ = (feeds, sections, seed, now);
-        Egress
+        let mut egress = Egress {
+            ended: Vec::new(),
+            feeds: Vec::new(),
+            sections: Vec::new(),
+            link: Link::new(START, seed as u16, now),
+            cname: format!("{:016x}", mix(seed)),
+            seed,
+            events: VecDeque::new(),
+            again: VecDeque::new(),
+            again_allowance: AGAIN_BYTES,
+            allowance: BURST_BYTES.0,
+            pace: PACE * START / 8.0,
+            paced: now,
+            decided: None,
+            timeout: None,
+            scratch: Vec::new(),
+            totals: Totals::default(),
+            measured: (now, Totals::default()),
+            rates: (0, 0),
+        };
+        egress.renegotiate(feeds, sections, now);
+        egress
     }
 
     /// Feeds or sections changed by a new agreement; those that stay go on where they are.
     pub fn renegotiate(&mut self, feeds: Vec<Arc<Feed>>, sections: &[Sending], now: Instant) {
-        let _ = (feeds, sections, now);
+        let owners = owners(&feeds, sections);
+        let mut before = std::mem::take(&mut self.sections);
+        let old_feeds = std::mem::replace(&mut self.feeds, feeds);
+        self.again.clear();
+        for (sending, feed) in sections.iter().zip(owners) {
+            let Some(owner) = self.feeds.get(feed) else { continue };
+            let same = before.iter().position(|s| {
+                s.sending == Sending { track: s.sending.track, ..sending.clone() }
+                    && old_feeds.get(s.feed).is_some_and(|old| Arc::ptr_eq(old, owner))
+            });
+            self.sections.push(match same {
+                Some(i) => before.swap_remove(i).moved(feed, sending.track),
+                None => {
+                    self.seed = mix(self.seed);
+                    Section::new(sending, feed, self.seed, now)
+                }
+            });
+        }
+        self.ended = vec![false; self.feeds.len()];
+        self.decided = None;
     }
 
     /// The feeds that it reads.
     pub fn feeds(&self) -> &[Arc<Feed>] {
-        &[]
+        &self.feeds
     }
 
     /// Sends what is due: called when a feed woke, when the timeout is due, and after RTCP.
     pub fn send(&mut self, now: Instant, sink: &mut dyn Sink) {
-        let _ = (now, sink);
+        let micros = self.link.micros(now);
+        for section in &mut self.sections {
+            section.look(&self.feeds[section.feed]);
+        }
+        self.decide(now);
+        self.refill(now);
+        let mut out = Output {
+            link: &mut self.link,
+            sink: &mut *sink,
+            scratch: &mut self.scratch,
+            micros,
+            allowance: &mut self.allowance,
+            totals: &mut self.totals,
+        };
+        // Sound first: it is never held up by pictures.
+        for section in self.sections.iter_mut().filter(|s| !s.sending.video) {
+            section.advance(&mut out, now);
+        }
+        while self.again_allowance > 0.0
+            && let Some((section, seq)) = self.again.pop_front()
+        {
+            if let Some(s) = self.sections.get_mut(section) {
+                self.again_allowance -= s.rtp.resend(seq, &s.lanes, &mut out) as f64;
+            }
+        }
+        let mut waiting = 0;
+        for section in self.sections.iter_mut().filter(|s| s.sending.video) {
+            let (switched, left) = section.advance(&mut out, now);
+            waiting += left;
+            if let Some(height) = switched {
+                push(&mut self.events, EgressEvent::Rendition { feed: section.feed, height });
+            }
+        }
+        let padding = out.link.padding(micros);
+        if let (Some(bytes), Some(s)) = (padding, self.sections.iter_mut().find(|s| s.sending.video && s.enabled)) {
+            s.rtp.pad(bytes, &s.lanes, &mut out);
+        }
+        self.pace = self.pace_for(waiting);
+        self.timeout = (waiting > 0 || padding.is_some() || !self.again.is_empty()).then(|| now + SLOT);
+        self.report(now, micros, sink);
+        self.wishes(now);
     }
 
     /// When [`send`](Self::send) wants to be called, besides.
     pub fn timeout(&self) -> Option<Instant> {
-        None
+        self.timeout
     }
 
     /// RTCP of the viewer came: reports, NACK, PLI, FIR, REMB, transport-wide feedback.
     pub fn rtcp(&mut self, compound: &[u8], now: Instant) {
-        let _ = (compound, now);
+        let micros = self.link.micros(now);
+        let Egress { link, sections, again, .. } = self;
+        let find = |sections: &[Section], ssrc| {
+            sections.iter().position(|s| s.rtp.ssrc() == ssrc || s.sending.rtx_ssrc == Some(ssrc))
+        };
+        rtcp::read(compound, |feedback| match feedback {
+            Feedback::Report(block) => {
+                let Some(s) = sections.iter_mut().find(|s| s.rtp.ssrc() == block.ssrc) else { return };
+                if let Some(rtt) = s.rtp.reported(&block, &s.sending, micros) {
+                    link.set_rtt(rtt);
+                }
+                if s.sending.video {
+                    link.estimate.report(f64::from(block.lost) / 256.0, link.rtt(), now);
+                }
+            }
+            Feedback::Nack { ssrc, items } => {
+                let Some(section) = find(sections, ssrc) else { return };
+                let room = WAITING.saturating_sub(again.len());
+                again.extend(rtcp::lost(items, room).map(|seq| (section, seq)));
+            }
+            Feedback::Keyframe { ssrc } => {
+                if let Some(i) = find(sections, ssrc) {
+                    sections[i].keyframe_wanted(link.rtt(), now);
+                }
+            }
+            Feedback::Remb(bits) => link.estimate.remb(bits, now),
+            Feedback::Arrivals(body) => link.arrivals(body, now),
+        });
+        if !self.again.is_empty() {
+            self.timeout = Some(now);
+        }
     }
 
     /// What happened.
     pub fn event(&mut self) -> Option<EgressEvent> {
-        None
+        self.events.pop_front()
     }
 
     /// Chooses the rendition of a feed.
     pub fn set_quality(&mut self, feed: usize, quality: Quality, now: Instant) {
-        let _ = (feed, quality, now);
+        for section in self.sections.iter_mut().filter(|s| s.sending.video && s.feed == feed) {
+            section.forced = match quality {
+                Quality::Auto => None,
+                Quality::Height(height) => Some(height),
+            };
+        }
+        self.decided = None;
+        self.decide(now);
     }
 
     /// Sends a section or does not (AMS's enableTrack, toggleVideo, toggleAudio).
     pub fn enable(&mut self, mid: &str, enabled: bool) {
-        let _ = (mid, enabled);
+        for section in self.sections.iter_mut().filter(|s| s.sending.mid == mid) {
+            section.enable(enabled);
+        }
     }
 
     /// What its link is like.
     pub fn stats(&self, now: Instant) -> EgressStats {
-        let _ = now;
-        EgressStats::default()
+        let stale = now.saturating_duration_since(self.measured.0) > Duration::from_secs(3);
+        let rates = if stale { (0, 0) } else { self.rates };
+        let video = self.sections.iter().find(|s| s.sending.video);
+        EgressStats {
+            estimate: self.link.estimate.bits() as u64,
+            video_bitrate: rates.0,
+            audio_bitrate: rates.1,
+            packets: self.totals.packets,
+            bytes: self.totals.bytes,
+            retransmitted: self.totals.retransmitted,
+            loss: self.sections.iter().map(|s| s.rtp.loss()).fold(0.0, f64::max),
+            rtt_ms: self.link.known_rtt().map_or(0.0, |rtt| rtt.as_secs_f64() * 1000.0),
+            height: video.and_then(|s| s.lane()).map_or(0, |lane| lane.height()),
+            thinned: video.is_some_and(|s| s.thinned),
+        }
+    }
+
+    /// Thinks over which renditions are sent.
+    fn decide(&mut self, now: Instant) {
+        if self.decided.is_some_and(|at| now.saturating_duration_since(at) < DECIDE) {
+            return;
+        }
+        self.decided = Some(now);
+        self.link.tick(now);
+        self.measure(now);
+        let probed = self.link.probed();
+        let videos = self.sections.iter().filter(|s| s.sending.video && s.enabled).count().max(1) as f64;
+        let audio = self.rates.1 as f64;
+        let estimate = (self.link.estimate.bits() - audio).max(0.0) / videos;
+        let congested = self.link.estimate.congested();
+        let mut probe = None;
+        for section in self.sections.iter_mut().filter(|s| s.sending.video && s.enabled) {
+            let rungs = section.rungs();
+            if rungs.is_empty() {
+                continue;
+            }
+            let forced = section.forced_rung();
+            let choice = section.choice.get_or_insert_with(|| Choice::new(&rungs, estimate, now));
+            if probed == Some(Probed::Failed) {
+                choice.failed(now);
+            }
+            let Decision { rung, thinned, probe: wanted } =
+                choice.decide(&rungs, Seen { estimate, congested }, forced, now);
+            probe = probe.or(wanted.map(|bits| bits * videos + audio));
+            section.choose(rung, now);
+            // What is sent until the other rendition comes may be far too much as well.
+            let needs = section.lane().map_or(0, |lane| lane.bitrate()) as f64;
+            let squeezed = congested.is_some() && section.thinned_until(estimate, needs);
+            let thin = thinned || squeezed;
+            if section.thinned && !thin {
+                section.wish = true;
+            }
+            section.thinned = thin;
+        }
+        if let Some(rate) = probe {
+            self.link.start_probe(rate, now);
+        }
+    }
+
+    fn measure(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.measured.0);
+        if elapsed >= Duration::from_secs(1) {
+            let rate = |now: u64, then: u64| ((now - then) as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
+            let then = self.measured.1;
+            self.rates = (rate(self.totals.video, then.video), rate(self.totals.audio, then.audio));
+            self.measured = (now, self.totals);
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.paced).as_secs_f64();
+        self.paced = now;
+        let most = (self.pace * BURST).clamp(BURST_BYTES.0, BURST_BYTES.1);
+        self.allowance = (self.allowance + self.pace * elapsed).min(most);
+        let again = AGAIN * self.link.estimate.bits() / 8.0;
+        self.again_allowance = (self.again_allowance + again * elapsed).min(AGAIN_BYTES);
+    }
+
+    /// Bytes a second, while so many bytes of frames that have begun wait.
+    fn pace_for(&self, waiting: usize) -> f64 {
+        let estimate = self.link.estimate.bits() / 8.0;
+        let lanes = self.sections.iter().filter(|s| s.sending.video && s.enabled).filter_map(|s| s.lane());
+        let needs = lanes.map(|lane| lane.bitrate()).sum::<u64>() as f64 / 8.0;
+        let unknown = self.link.estimate.congested().is_none();
+        let pace = if unknown { (PACE * estimate).max(PACE * needs) } else { PACE * estimate };
+        if unknown || estimate > needs { pace.max(waiting as f64 / FRAME_TIME) } else { pace }
+    }
+
+    /// Sender reports that are due, and goodbyes of streams that are over.
+    fn report(&mut self, now: Instant, micros: i64, sink: &mut dyn Sink) {
+        for s in self.sections.iter_mut().filter(|s| now >= s.next_report) {
+            let wall = self.feeds[s.feed].wall();
+            if let Some(report) = s.rtp.report(wall, micros) {
+                s.next_report = now + REPORT;
+                self.scratch.clear();
+                rtcp::write_report(&report, &self.cname, &mut self.scratch);
+                sink.rtcp(&self.scratch);
+            }
+        }
+        for (feed, ended) in self.ended.iter_mut().enumerate() {
+            if *ended || !self.feeds[feed].is_ended() {
+                continue;
+            }
+            let mut mine = self.sections.iter_mut().filter(|s| s.feed == feed);
+            if !mine.all(|s| !s.enabled || s.is_through()) {
+                continue;
+            }
+            *ended = true;
+            for s in self.sections.iter().filter(|s| s.feed == feed) {
+                // A goodbye is a compound packet with a report before it.
+                self.scratch.clear();
+                self.scratch.extend([0x80, 201, 0, 1]);
+                self.scratch.extend(s.rtp.ssrc().to_be_bytes());
+                rtcp::write_goodbye(s.rtp.ssrc(), &mut self.scratch);
+                sink.rtcp(&self.scratch);
+            }
+            push(&mut self.events, EgressEvent::Ended { feed });
+        }
+    }
+
+    /// Keyframes that are lacking, asked for not too often.
+    fn wishes(&mut self, now: Instant) {
+        for section in self.sections.iter_mut().filter(|s| s.wish) {
+            section.wish = false;
+            if self.feeds[section.feed].may_wish(now) {
+                push(&mut self.events, EgressEvent::WantKeyframe { feed: section.feed });
+            }
+        }
     }
 }
+
+fn push(events: &mut VecDeque<EgressEvent>, event: EgressEvent) {
+    if events.len() == EVENTS {
+        events.pop_front();
+    }
+    events.push_back(event);
+}
+
+/// The feed of each section.
+fn owners(feeds: &[Arc<Feed>], sections: &[Sending]) -> Vec<usize> {
+    if feeds.len() == 1 {
+        return vec![0; sections.len()];
+    }
+    let has: Vec<(bool, bool)> =
+        feeds.iter().map(|f| (!f.video(None).is_empty(), f.audio().is_some())).collect();
+    assign(&has, &sections.iter().map(|s| (s.track, s.video)).collect::<Vec<_>>())
+}
+
+/// `has` tells of each feed whether it has video and audio; `sections` their track and whether they are video.
+fn assign(has: &[(bool, bool)], sections: &[(usize, bool)]) -> Vec<usize> {
+    let tracks = has.iter().enumerate().flat_map(|(i, (video, audio))| {
+        [video.then_some((i, true)), audio.then_some((i, false))].into_iter().flatten()
+    });
+    let tracks: Vec<(usize, bool)> = tracks.collect();
+    let fits = |s: &&(usize, bool)| tracks.get(s.0).is_some_and(|t| t.1 == s.1);
+    if sections.iter().all(|s| fits(&s)) {
+        return sections.iter().map(|s| tracks[s.0].0).collect();
+    }
+    // A feed got or lost a track since: a video track begins a feed, and so does audio after audio.
+    let mut order: Vec<usize> = (0..sections.len()).collect();
+    order.sort_by_key(|i| sections[*i].0);
+    let mut feeds = vec![0; sections.len()];
+    let (mut feed, mut before) = (0, None);
+    for i in order {
+        let (_, video) = sections[i];
+        if before.is_some_and(|before: bool| video || !before) {
+            feed += 1;
+        }
+        before = Some(video);
+        feeds[i] = feed;
+    }
+    feeds
+}
+
+/// The next of a row of numbers that look random (SplitMix64).
+fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+#[cfg(test)]
+mod tests;
