@@ -257,8 +257,8 @@ impl Publisher {
         count(&self.stream, &frame, picture, frame.dts.since(before), now);
         let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());
         if video {
-            let early = frame.keyframe || self.held.iter().any(|(l, _)| *l == lane);
-            if early && writer.is_ahead(lane, frame.dts) {
+            let behind = self.held.iter().any(|(l, _)| *l == lane);
+            if behind || (frame.keyframe && writer.is_ahead(lane, frame.dts)) {
                 self.held.push_back((lane, frame));
             } else {
                 self.picture(lane, frame, wall);

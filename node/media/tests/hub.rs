@@ -414,7 +414,9 @@ async fn renditions_begin_their_groups_together() {
     let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
     p.write(0, frame(0, true)).expect("live");
     // The small one has a keyframe more, which is a frame like any.
-    send_renditions(&mut p, 40, 6000, |track, ms| ms % 1000 == 0 || (track == 1 && (ms == 40 || ms % 1000 == 400)));
+    send_renditions(&mut p, 40, 6000, |track, ms| {
+        ms % 1000 == 0 || (track == 1 && (ms == 40 || ms % 1000 == 400))
+    });
     let seen = drain(&mut all);
     let (large, small) = (stamps(&seen, 0), stamps(&seen, 1));
     assert_eq!(large.len(), 6);
@@ -443,13 +445,22 @@ async fn a_rendition_begins_at_its_own_keyframe_and_comes_and_goes() {
     });
     let seen = drain(&mut all);
     let (large, small) = (stamps(&seen, 0), stamps(&seen, 1));
-    assert_eq!((large.len(), large.last().expect("some").discontinuity_sequence), (6, 0), "nothing is broken off");
+    assert_eq!(
+        (large.len(), large.last().expect("some").discontinuity_sequence),
+        (6, 0),
+        "nothing is broken off"
+    );
     assert_eq!(small, large[1..4], "each group that it has a keyframe for");
     assert_eq!(times(&seen, 1)[0], 1200);
     assert_eq!(times(&seen, 1).last(), Some(&5960), "without a keyframe its group goes on");
     // Another size begins a group at once, in the same segment, and breaks nothing off.
     p.set_config(1, video(320));
-    send_renditions(&mut p, 6000, 7000, |track, ms| if track == 0 { ms == 6000 } else { ms == 6200 || ms == 6600 });
+    send_renditions(
+        &mut p,
+        6000,
+        7000,
+        |track, ms| if track == 0 { ms == 6000 } else { ms == 6200 || ms == 6600 },
+    );
     p.set_config(1, video(480));
     send_renditions(&mut p, 7000, 7400, |track, ms| track == 1 && ms == 7040);
     let seen = drain(&mut all);
@@ -476,7 +487,9 @@ async fn a_rendition_stands_in_for_a_silent_reference() {
     p.add_track(video(1280));
     p.add_track(video(640));
     let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
-    send_renditions(&mut p, 0, 1000, |_, ms| ms == 0);
+    p.write(0, frame(0, true)).expect("live");
+    p.write(1, frame(0, true)).expect("live");
+    send_renditions(&mut p, 40, 1000, |_, _| false);
     for ms in (1000..10_000).step_by(40) {
         p.write(1, frame(ms, ms % 1000 == 0)).expect("live");
     }

@@ -8,7 +8,7 @@ use crate::ingest::rtcp::Compound;
 /// What the library reads of a report: number and arrival in microseconds, `None` for what did not come.
 fn read(body: &[u8]) -> Vec<(u16, Option<i64>)> {
     let mut compound = Compound::new(&[]);
-    let empty = compound.len();
+    let empty = compound.size();
     compound.transport(0x1234, body);
     let packet = compound.finish().unwrap().split_off(empty);
     let feedback = TransportLayerCc::unmarshal(&mut &packet[..]).unwrap();

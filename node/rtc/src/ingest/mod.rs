@@ -271,14 +271,14 @@ impl Ingest {
             if self.sources[layer].take_keyframe_wish(now) {
                 out.pli(ssrc);
             }
-            if out.len() < FEEDBACK {
+            if out.size() < FEEDBACK {
                 let requests = self.sources[layer].requests(now, self.rtt, REQUESTS);
                 if !requests.is_empty() {
                     out.nack(ssrc, &requests);
                 }
             }
         }
-        if out.len() < FEEDBACK
+        if out.size() < FEEDBACK
             && let Some(body) = self.arrivals.report(now)
         {
             out.transport(ssrcs.first().map_or(0, |(_, ssrc)| *ssrc), &body);

@@ -154,8 +154,8 @@ impl Compound {
         (self.bytes.len() > self.bare).then_some(self.bytes)
     }
 
-    /// Bytes by now.
-    pub fn len(&self) -> usize {
+    /// Its size by now, in bytes.
+    pub fn size(&self) -> usize {
         self.bytes.len()
     }
 

@@ -21,7 +21,9 @@ fn what_is_published_is_what_readers_read() {
     }
     assert_eq!(rig.stream().tracks().len(), 2);
     let configs = rig.stream().configs();
-    assert!(matches!(&*configs[0], TrackConfig::Video(v) if v.codec == VideoCodec::Vp8 && (v.width, v.height) == (640, 360)));
+    assert!(
+        matches!(&*configs[0], TrackConfig::Video(v) if v.codec == VideoCodec::Vp8 && (v.width, v.height) == (640, 360))
+    );
     assert!(matches!(&*configs[1], TrackConfig::Audio(a) if a.channels == 2 && a.codec_string == "opus"));
     let read = rig.read();
     assert_eq!(read.numbers(0), (0..100).collect::<Vec<_>>());
@@ -34,8 +36,8 @@ fn what_is_published_is_what_readers_read() {
     assert!(rig.stream.is_ended());
 }
 
-#[test]
-fn dropping_it_is_a_broken_connection() {
+#[tokio::test]
+async fn dropping_it_is_a_broken_connection() {
     let mut rig = Rig::new(&[video_section()]);
     rig.video(1, 0, true);
     drop(rig.ingest);

@@ -41,6 +41,8 @@ pub(super) struct Tracks {
     /// Since when frames wait, and those frames.
     since: Option<Instant>,
     waiting: Vec<(usize, Frame)>,
+    /// Whether something was written that readers were not woken for.
+    fresh: bool,
     ended: bool,
 }
 
@@ -65,6 +67,7 @@ impl Tracks {
             begun: false,
             since: None,
             waiting: Vec::new(),
+            fresh: false,
             ended: false,
         }
     }
@@ -140,8 +143,11 @@ impl Tracks {
         }
     }
 
-    pub(super) fn flush(&self) {
-        self.publisher.flush();
+    /// Wakes readers, if something was written.
+    pub(super) fn flush(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.publisher.flush();
+        }
     }
 
     /// Finds out whether a picture can be used, and takes the configuration that it brings along.
@@ -246,7 +252,10 @@ impl Tracks {
 
     fn write(&mut self, layer: usize, frame: Frame, now: Instant, wall: SystemTime) {
         match self.lanes.get(layer).and_then(|l| l.id) {
-            Some(id) => self.ended |= self.publisher.write_at(id, frame, now, wall).is_err(),
+            Some(id) => {
+                self.fresh = true;
+                self.ended |= self.publisher.write_at(id, frame, now, wall).is_err();
+            }
             None => self.dropped(),
         }
     }

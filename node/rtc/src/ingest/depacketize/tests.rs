@@ -149,7 +149,7 @@ fn what_others_packetise() {
             [with(&[0x40, 1], 20), with(&[0x42, 1], 40), with(&[0x44, 1], 4), with(&[0x26, 1], 3000)];
         let refs: Vec<&[u8]> = hevc_units.iter().map(Vec::as_slice).collect();
         let annex_b: Vec<u8> = refs.iter().flat_map(|u| [&[0, 0, 0, 1], *u].concat()).collect();
-        let payloads = split(&mut h265::HevcPayloader::default(), &annex_b);
+        let payloads = split(&mut h265::HevcPayloader, &annex_b);
         assert_eq!(assemble(ALL[1], &payloads).unwrap(), units(&refs), "HEVC, {mtu}");
         let frame = with(&[0x10, 0, 0], 3000);
         let mut vp8 = vp8::Vp8Payloader::default();
