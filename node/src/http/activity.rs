@@ -36,6 +36,7 @@ pub(super) struct Activity {
     requests: AtomicU32,
     bodies: AtomicU32,
     closing: AtomicBool,
+    upgraded: AtomicBool,
     read: AtomicU64,
     written: AtomicU64,
     waker: AtomicWaker,
@@ -62,6 +63,7 @@ impl Activity {
             requests: AtomicU32::new(0),
             bodies: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             waker: AtomicWaker::new(),
@@ -144,6 +146,15 @@ impl Activity {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// It speaks another protocol from now on (101), and belongs to whoever does that; false when it did before.
+    pub(super) fn upgrade(&self) -> bool {
+        !self.upgraded.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
     }
 
     pub(super) fn register(&self, waker: &Waker) {

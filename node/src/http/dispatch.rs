@@ -97,7 +97,9 @@ impl<S: Streams> Handler for Dispatch<S> {
             // The slow path is much larger: boxed, it does not make every request's future so.
             Box::pin(self.route(request, peer)).await
         };
-        if has_a_word && self.lets_go() {
+        // A connection that is upgraded has no next answer; `Connection` says something else there.
+        let goes_on = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if has_a_word && goes_on && self.lets_go() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -10,16 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
+use super::registry::Place;
 
-/// A TCP stream whose reads and writes are noted in its connection's [`Activity`].
+/// A TCP stream whose reads and writes are noted in its connection's [`Activity`]. It has its place for as long as it is
+/// open, whatever is spoken on it.
 pub(super) struct Watched {
     stream: TcpStream,
     activity: Arc<Activity>,
+    _place: Place,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, place: Place) -> Self {
+        Self { stream, activity, _place: place }
     }
 
     fn noted(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -48,10 +48,18 @@ pub(super) struct Registry {
 struct Table {
     next: u64,
     open: HashMap<u64, Arc<Activity>>,
+    /// How many of them were upgraded.
+    upgraded: usize,
     clients: HashMap<IpAddr, usize>,
     /// Of connections that are closed.
     bytes_in: u64,
     bytes_out: u64,
+}
+
+impl Table {
+    fn is_empty(&self) -> bool {
+        self.open.len() == self.upgraded
+    }
 }
 
 /// A place in the registry; dropping it gives it back.
@@ -124,14 +132,25 @@ impl Registry {
         self.table().open.values().filter(|activity| activity.speaks_http2()).for_each(|a| a.close());
     }
 
-    /// Waits until no connection is open.
+    /// Waits until no connection is open, those that were upgraded not counted: whoever speaks on them ends them.
     pub(super) async fn empty(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.table().open.is_empty() {
+            if self.table().is_empty() {
                 return;
             }
             emptied.await;
+        }
+    }
+
+    /// A connection was upgraded.
+    pub(super) fn upgraded(&self, activity: &Activity) {
+        let mut table = self.table();
+        if activity.upgrade() {
+            table.upgraded += 1;
+        }
+        if table.is_empty() {
+            self.emptied.notify_waiters();
         }
     }
 }
@@ -143,6 +162,7 @@ impl Drop for Place {
             let (read, written) = activity.bytes();
             table.bytes_in += read;
             table.bytes_out += written;
+            table.upgraded -= usize::from(activity.is_upgraded());
         }
         if let Some(client) = self.client
             && let Some(count) = table.clients.get_mut(&client)
@@ -152,7 +172,7 @@ impl Drop for Place {
                 table.clients.remove(&client);
             }
         }
-        if table.open.is_empty() {
+        if table.is_empty() {
             self.registry.emptied.notify_waiters();
         }
     }

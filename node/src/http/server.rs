@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -23,7 +24,7 @@ use super::activity::{Activity, Timeouts, Verdict};
 use super::body::Outgoing;
 use super::dispatch::{Handler, Peer};
 use super::io::Watched;
-use super::registry::{Bounds, Place, Registry, Traffic};
+use super::registry::{Bounds, Registry, Traffic};
 use crate::config::Config;
 
 /// What a client gets when there is no place for it.
@@ -123,6 +124,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Stops accepting, lets requests finish within `timeout`, then closes what is left. True when all finished.
+    /// Connections that were upgraded (WebSockets) are left to those who speak on them.
     pub async fn shutdown(&self, timeout: Duration) -> bool {
         let Shared { registry, stopping, abort, .. } = &*self.shared;
         stopping.send_replace(true);
@@ -176,8 +178,8 @@ fn admit<H: Handler>(
         }
         return;
     };
-    let io = Watched::new(stream, activity.clone());
-    let connection = Connection { shared: shared.clone(), activity, addr, place };
+    let io = Watched::new(stream, activity.clone(), place);
+    let connection = Connection { shared: shared.clone(), activity, addr };
     match tls {
         None => {
             tokio::spawn(connection.http1(io, false));
@@ -204,21 +206,24 @@ struct Connection<H> {
     shared: Arc<Shared<H>>,
     activity: Arc<Activity>,
     addr: SocketAddr,
-    place: Place,
 }
 
 impl<H: Handler> Connection<H> {
     async fn http1<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, tls: bool) {
-        let Self { shared, activity, addr, place } = self;
+        let Self { shared, activity, addr } = self;
         let peer = Peer { addr, tls };
         let service = {
             let (shared, activity) = (shared.clone(), activity.clone());
             service_fn(move |request: http::Request<Incoming>| {
                 let shared = shared.clone();
+                let activity = activity.clone();
                 let request_guard = UnderWay::new(activity.clone());
                 async move {
                     let response = shared.handler.handle(request, peer).await;
                     drop(request_guard);
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        shared.registry.upgraded(&activity);
+                    }
                     Ok::<_, Infallible>(response.map(Outgoing::http1))
                 }
             })
@@ -228,13 +233,13 @@ impl<H: Handler> Connection<H> {
                 .header_read_timeout(None)
                 .max_buf_size(shared.limits.header_size)
                 .serve_connection(TokioIo::new(io), service)
+                .with_upgrades()
         );
         drive(connection, &shared, &activity, addr).await;
-        drop(place);
     }
 
     async fn http2<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) {
-        let Self { shared, activity, addr, place } = self;
+        let Self { shared, activity, addr } = self;
         activity.is_http2();
         let peer = Peer { addr, tls: true };
         let service = {
@@ -267,7 +272,6 @@ impl<H: Handler> Connection<H> {
                 .serve_connection(TokioIo::new(io), service)
         );
         drive(connection, &shared, &activity, addr).await;
-        drop(place);
     }
 }
 
@@ -292,11 +296,11 @@ trait Graceful: Future<Output = hyper::Result<()>> {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<I, S> Graceful for http1::Connection<I, S>
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Outgoing>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::request::Parts;
@@ -47,6 +48,15 @@ fn router() -> axum::Router {
             }),
         )
         .route("/slow", post(async || std::future::pending::<()>().await))
+        .route("/echo", get(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
+}
+
+async fn echo(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn config(settings: &[(&str, &str)]) -> Config {
@@ -237,6 +247,49 @@ async fn a_stop_does_not_wait_for_ever() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!server.shutdown(Duration::from_millis(200)).await);
     assert_eq!(server.traffic().open, 0);
+}
+
+/// A WebSocket that is open.
+async fn websocket(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = "GET /echo HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let answer = exchange(&mut stream, request).await;
+    assert!(answer.starts_with("HTTP/1.1 101") && answer.contains("connection: upgrade\r\n"), "{answer}");
+    stream
+}
+
+/// Says "hi", masked with zeros, and hears it.
+async fn echoes(stream: &mut TcpStream) -> bool {
+    stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
+    let mut heard = [0; 4];
+    let within = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut heard)).await;
+    within.is_ok_and(|read| read.is_ok()) && heard == [0x81, 2, b'h', b'i']
+}
+
+#[tokio::test]
+async fn a_websocket_outlives_the_times_of_requests_and_a_stop() {
+    let config =
+        config(&[("http_idle_timeout", "1s"), ("http_header_timeout", "1s"), ("http_request_timeout", "1s")]);
+    let dispatch =
+        Dispatch::new(Playback, router(), config.http_request_timeout).with_lets_go(Box::new(|| true));
+    let server = Server::new(Limits::from(&config), dispatch);
+    let addr = serve(&server, None);
+    let mut socket = websocket(addr).await;
+    assert!(echoes(&mut socket).await);
+    let read = server.traffic().bytes_in;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
+    assert!(echoes(&mut socket).await, "nothing was said for a while");
+    assert!(server.traffic().open == 1 && server.traffic().bytes_in > read, "it counts");
+
+    let began = Instant::now();
+    assert!(server.shutdown(Duration::from_secs(5)).await);
+    assert!(began.elapsed() < Duration::from_secs(1), "nobody waits for it");
+    assert!(echoes(&mut socket).await, "nor is it cut");
+    drop(socket);
+    while server.traffic().open > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A certificate on disk, and a client that trusts it and speaks `alpn`.

@@ -1,1 +1,240 @@
-//! Ant Media Server's WebSocket signalling.
+//! Ant Media Server's signalling over a WebSocket, `/{app}/websocket`: what its clients say to publish, to play, to meet in
+//! rooms and to talk to each other.
+//!
+//! - [`message`]: commands of clients, typed and bounded. `reply`: what they are told.
+//! - [`Connection`]: one client, without a socket. `session`, `play`: its sessions, each a task of its own.
+//! - [`Directory`]: what the node knows of streams and rooms. [`Media`]: what opens sessions.
+//! - [`data`]: data channels of any session. `p2p`: clients that need only be introduced to each other.
+//! - `kept`: publishers whose WebSocket is lost for a moment. `websocket`: the socket.
+//!
+//! There is no standard: the clients of AMS are the judge.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+
+mod connection;
+pub mod data;
+mod directory;
+mod kept;
+mod media;
+pub mod message;
+mod outlet;
+mod p2p;
+mod play;
+mod reply;
+mod session;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+pub use connection::{Client, Connection, TooFast};
+pub use directory::{AppSettings, Directory, Distribution, Rendition, Subtrack};
+pub use media::{Again, Link, Media, Running};
+pub use outlet::Inbox;
+pub use websocket::router;
+
+use crate::IceServer;
+use outlet::Outlet;
+use reply::Refusing;
+
+/// How long the node may take to say what it knows.
+const ASKED: Duration = Duration::from_secs(5);
+
+/// Whose connections are not counted by address: trusted proxies.
+pub type Exempt = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// How many WebSockets there may be, and how long they may be silent.
+pub struct Limits {
+    /// All at once.
+    pub connections: usize,
+    /// Of one address (IPv6: of one /64).
+    pub per_address: usize,
+    /// Who is not counted by address.
+    pub exempt: Exempt,
+    /// Without a word, a pong included, for so long, a connection ends. Clients ping every 3 s, and are pinged.
+    pub idle: Duration,
+    /// How long the client may take nothing.
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 20_000,
+            per_address: 500,
+            exempt: Box::new(|_| false),
+            idle: Duration::from_secs(60),
+            write: Duration::from_secs(10),
+        }
+    }
+}
+
+/// There are as many connections as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this node has as many signalling connections as it may have, or your address has: try another node, or later"
+)]
+pub struct Full;
+
+/// Signalling of this node. Clones are the same.
+#[derive(Clone)]
+pub struct Signalling(Arc<Shared>);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    media: Arc<dyn Media>,
+    directory: Arc<dyn Directory>,
+    ice_servers: Vec<IceServer>,
+    limits: Limits,
+    kept: kept::Kept,
+    meetings: p2p::Meetings,
+    table: Mutex<Table>,
+    ids: AtomicU64,
+    seed: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Outlet>,
+    addresses: HashMap<IpAddr, usize>,
+}
+
+/// A place among the connections; dropping it gives it back.
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    id: u64,
+    address: Option<IpAddr>,
+}
+
+impl Signalling {
+    /// `ice_servers` is what clients are told; `seed` makes the ids of those who want one differ from node to node.
+    pub fn new(
+        media: Arc<dyn Media>,
+        directory: Arc<dyn Directory>,
+        ice_servers: Vec<IceServer>,
+        limits: Limits,
+        seed: u64,
+    ) -> Self {
+        Signalling(Arc::new(Shared {
+            media,
+            directory,
+            ice_servers,
+            limits,
+            kept: kept::Kept::default(),
+            meetings: p2p::Meetings::default(),
+            table: Mutex::default(),
+            ids: AtomicU64::new(0),
+            seed,
+        }))
+    }
+
+    /// Lets a client in. Must be used inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn connect(&self, client: Client) -> Result<(Connection, Inbox), Full> {
+        let shared = &self.0;
+        let ip = client.peer.ip().to_canonical();
+        let address = (!(shared.limits.exempt)(ip)).then(|| owner(ip));
+        let (outlet, inbox) = outlet::outlet();
+        let id = {
+            let mut table = shared.table();
+            let of_address = address.map_or(0, |ip| table.addresses.get(&ip).copied().unwrap_or(0));
+            if table.open.len() >= shared.limits.connections || of_address >= shared.limits.per_address {
+                return Err(Full);
+            }
+            if let Some(address) = address {
+                table.addresses.insert(address, of_address + 1);
+            }
+            table.next += 1;
+            let id = table.next;
+            table.open.insert(id, outlet.clone());
+            id
+        };
+        let place = Place { shared: shared.clone(), id, address };
+        Ok((Connection::new(shared.clone(), client, outlet, place), inbox))
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.0.table().open.len()
+    }
+
+    /// Tells all clients that this node is going to stop, one after the other within `spread`: each leaves by itself and comes
+    /// back elsewhere. How many were told.
+    pub async fn server_will_stop(&self, spread: Duration) -> usize {
+        let outlets: Vec<Outlet> = self.0.table().open.values().cloned().collect();
+        let number = u32::try_from(outlets.len()).unwrap_or(u32::MAX).max(1);
+        let began = tokio::time::Instant::now();
+        let mut told = 0;
+        for (n, outlet) in (0..).zip(&outlets) {
+            tokio::time::sleep_until(began + spread / number * n).await;
+            told += usize::from(outlet.say(reply::notification("server_will_stop", json!({}))));
+        }
+        told
+    }
+
+    /// Ends all connections; their sessions go on for 3 s.
+    pub fn close(&self) {
+        self.0.table().open.values().for_each(Outlet::hang_up);
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id that nobody has. It need not be a secret.
+    fn fresh_id(&self) -> String {
+        let n = self.ids.fetch_add(1, Ordering::Relaxed);
+        // An odd multiplier permutes the numbers, so none comes twice.
+        let id = self.seed.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{id:016x}")
+    }
+}
+
+impl Place {
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.shared.table();
+        table.open.remove(&self.id);
+        if let Some(address) = self.address
+            && let Some(count) = table.addresses.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                table.addresses.remove(&address);
+            }
+        }
+    }
+}
+
+/// Whom an address belongs to: one host has a whole /64 of IPv6.
+fn owner(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// Asks the node something, and not for ever.
+async fn ask<T>(question: impl Future<Output = T>) -> Result<T, Refusing> {
+    tokio::time::timeout(ASKED, question).await.map_err(|_| {
+        Refusing::new("data_store_not_available", "the node could not find out in time: try again")
+    })
+}

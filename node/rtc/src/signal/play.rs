@@ -1,0 +1,253 @@
+//! Playing: which tracks a player gets, at first and when others begin or end.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_media::session::{Refusal, Request};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::message::Play;
+use super::reply::{self, Refusing};
+use super::session::{Context, Live, Orders, Role};
+use super::{ask, media::Running};
+use crate::service::Refused;
+
+/// The most streams of one session.
+pub(super) const MOST: usize = 100;
+/// What begins or ends within this time is offered together.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// When an offer failed, the next look is after this time.
+const LATER: Duration = Duration::from_secs(2);
+/// How often an offer is tried when one of its streams has just ended.
+const TRIES: usize = 4;
+
+/// The tracks of one player.
+pub(super) struct Tracks {
+    play: Play,
+    /// As which it plays each of them.
+    request: Request,
+    /// Follows a main track; `None` for a single stream.
+    changes: Option<watch::Receiver<u64>>,
+    /// What was offered, by feed.
+    names: Vec<String>,
+    /// Those of them that have ended.
+    ended: HashSet<String>,
+    /// There has been an offer.
+    offered: bool,
+    /// An offer waits for its answer.
+    waits: bool,
+    look_at: Option<Instant>,
+}
+
+/// What a new look at a main track found.
+pub(super) struct Change {
+    /// All tracks, those that stay first and in their order.
+    pub(super) names: Vec<String>,
+    pub(super) added: Vec<String>,
+    pub(super) removed: Vec<String>,
+}
+
+/// A player, from its wish on.
+pub(super) async fn play(ctx: Context, play: Play, request: Request, mut orders: Orders) {
+    let mut tracks = Tracks {
+        play,
+        request,
+        changes: None,
+        names: Vec::new(),
+        ended: HashSet::new(),
+        offered: false,
+        waits: false,
+        look_at: None,
+    };
+    let opened = tokio::select! {
+        opened = tracks.open(&ctx) => opened,
+        () = orders.over() => {
+            ctx.outlet.say(reply::of_stream("play_finished", &ctx.stream, &ctx.subscriber));
+            return;
+        }
+    };
+    match opened {
+        Ok((mut running, change)) => {
+            tracks.offer(&ctx, &mut running, change);
+            Live::new(ctx, running, Role::Player(Box::new(tracks))).run(orders).await;
+        }
+        Err(refusing) => ctx.error(&refusing),
+    }
+}
+
+impl Tracks {
+    /// Makes the first offer, as soon as there is something to play: a main track that is known may wait for that.
+    async fn open(&mut self, ctx: &Context) -> Result<(Running, Change), Refusing> {
+        let (mut tries, mut told) = (0, false);
+        loop {
+            let names = self.wanted(ctx).await?;
+            if names.is_empty() {
+                if !std::mem::replace(&mut told, true) {
+                    let fields = json!({"streamId": ctx.stream});
+                    ctx.outlet.say(reply::notification("streaming_starts_soon", fields));
+                }
+                self.changed().await;
+                continue;
+            }
+            match ctx.shared.media.offer(self.requests(&names)).await {
+                Ok(running) => {
+                    let change = Change { names, added: Vec::new(), removed: Vec::new() };
+                    return Ok((running, change));
+                }
+                // It has ended since it was listed.
+                Err(Refused::Refusal(Refusal::NotLive(_))) if self.changes.is_some() && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(TOGETHER).await;
+                }
+                Err(refused) => return Err(Refusing::of(&refused, false)),
+            }
+        }
+    }
+
+    /// What is to be played now.
+    async fn wanted(&mut self, ctx: &Context) -> Result<Vec<String>, Refusing> {
+        let (directory, stream) = (&ctx.shared.directory, &self.play.stream);
+        if self.changes.is_none() {
+            // From before the first look, so that nothing is missed.
+            self.changes = Some(directory.changes(&ctx.app));
+        }
+        if let Some(changes) = &mut self.changes {
+            changes.mark_unchanged();
+        }
+        let subtracks = match ask(directory.subtracks(&ctx.app, stream)).await? {
+            Some(subtracks) => subtracks,
+            // The last one has left, and the room with it.
+            None if self.offered => Vec::new(),
+            None => {
+                self.changes = None;
+                return Ok(vec![stream.clone()]);
+            }
+        };
+        let mut names = Vec::new();
+        if ask(directory.renditions(&ctx.app, stream)).await?.is_some() {
+            names.push(stream.clone());
+        }
+        let without: HashSet<&str> = self.play.tracks.iter().filter_map(|t| t.strip_prefix('!')).collect();
+        let with: HashSet<&str> =
+            self.play.tracks.iter().filter(|t| !t.starts_with('!')).map(String::as_str).collect();
+        let is_wanted = |id: &str| {
+            id != self.play.own
+                && id != stream
+                && !without.contains(id)
+                && (with.is_empty() || with.contains(id))
+        };
+        names.extend(subtracks.into_iter().map(|subtrack| subtrack.id).filter(|id| is_wanted(id)));
+        names.truncate(MOST);
+        Ok(names)
+    }
+
+    /// What has changed since the last offer; `None` when nothing has, or nothing could be learnt now.
+    pub(super) async fn look(&mut self, ctx: &Context) -> Option<Change> {
+        let Ok(wanted) = self.wanted(ctx).await else {
+            self.look_later();
+            return None;
+        };
+        let goes_on = |name: &String| !self.ended.contains(name);
+        let removed: Vec<String> =
+            self.names.iter().filter(|name| !wanted.contains(name) || !goes_on(name)).cloned().collect();
+        let added: Vec<String> =
+            wanted.iter().filter(|name| !self.names.contains(name) || !goes_on(name)).cloned().collect();
+        if added.is_empty() && removed.is_empty() {
+            return None;
+        }
+        let stay = self.names.iter().filter(|name| !removed.contains(name));
+        let names = stay.chain(&added).cloned().collect();
+        Some(Change { names, added, removed })
+    }
+
+    /// Waits until it is time to look again.
+    pub(super) async fn changed(&mut self) {
+        loop {
+            if self.waits {
+                return std::future::pending().await;
+            }
+            match (self.look_at, &mut self.changes) {
+                (Some(time), _) => {
+                    sleep_until(time).await;
+                    self.look_at = None;
+                    return;
+                }
+                (None, Some(changes)) => match changes.changed().await {
+                    Ok(()) => self.look_at = Some(Instant::now() + TOGETHER),
+                    Err(_) => self.changes = None,
+                },
+                (None, None) => return std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) fn look_later(&mut self) {
+        self.look_at = Some(Instant::now() + LATER);
+    }
+
+    /// Tells the client of an offer that was made.
+    pub(super) fn offer(&mut self, ctx: &Context, running: &mut Running, change: Change) {
+        self.ended.clear();
+        (self.offered, self.waits) = (true, true);
+        if self.play.disabled {
+            let is_new = |track: &str| {
+                let name = track.get("ARDAMSv".len()..).unwrap_or_default();
+                change.added.is_empty() || change.added.iter().any(|added| added == name)
+            };
+            for (mid, _) in running.mids.iter().filter(|(_, track)| is_new(track)) {
+                running.link.enable(mid, false);
+            }
+        }
+        self.names = change.names;
+        ctx.outlet.say(reply::description(
+            &ctx.stream,
+            true,
+            &running.sdp,
+            Some(&running.mids),
+            &ctx.subscriber,
+        ));
+        for candidate in reply::candidates(&ctx.stream, &running.sdp, &ctx.subscriber) {
+            ctx.outlet.say(candidate);
+        }
+    }
+
+    /// The answer has come: the next offer may be made.
+    pub(super) fn answered(&mut self) {
+        self.waits = false;
+    }
+
+    /// The stream of a feed has ended; true when there is nothing more to play, now or later.
+    pub(super) fn ended(&mut self, feed: usize) -> bool {
+        if let Some(name) = self.names.get(feed) {
+            self.ended.insert(name.clone());
+        }
+        if self.changes.is_some() {
+            self.look_at = Some(Instant::now() + TOGETHER);
+        }
+        self.changes.is_none()
+    }
+
+    pub(super) fn name(&self, feed: usize) -> Option<&String> {
+        self.names.get(feed).filter(|_| self.changes.is_some())
+    }
+
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(super) fn has(&self, track: &str) -> bool {
+        self.names.iter().any(|name| name == track)
+    }
+
+    /// A request for each of these.
+    pub(super) fn requests(&self, names: &[String]) -> Vec<(Request, String)> {
+        let one = |name: &String| {
+            let mut request = self.request.clone();
+            request.key.id = name.as_str().into();
+            (request, name.clone())
+        };
+        names.iter().map(one).collect()
+    }
+}
