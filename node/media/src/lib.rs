@@ -6,6 +6,7 @@
 //! - [`stream`]: one live stream: one writer, any number of readers, each with a position of its own.
 //! - [`segmentation`]: when a segment begins, decided once by the owner of a stream and stamped on its groups.
 //! - [`Mirror`]: writes a stream that another node owns, as that one wrote it.
+//! - [`Companion`]: adds the same sound in another codec to a stream.
 //! - [`Hub`]: all live streams of this process by app and id.
 //! - [`aside`]: messages, and what viewers need of the publisher.
 //! - [`session`]: what an ingest asks before it publishes and an egress before it plays.
@@ -15,6 +16,7 @@
 pub mod aside;
 pub mod bits;
 pub mod codec;
+mod companion;
 mod frame;
 mod hub;
 mod interest;
@@ -30,6 +32,7 @@ mod time;
 pub mod timeline;
 
 pub use codec::{AudioCodec, AudioConfig, CodecError, TrackConfig, VideoCodec, VideoConfig};
+pub use companion::Companion;
 pub use frame::{Arrived, Frame, Group, GroupHead, Stamp, TrackId};
 pub use hub::{Hub, Origin, PublishError, StreamKey};
 pub use interest::Interest;
