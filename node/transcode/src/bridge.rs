@@ -62,7 +62,7 @@ impl AudioBridge {
             self.decoding.restart();
         }
         let pile = &mut self.pile;
-        self.decoding.push(&frame.payload, |planes| pile.push(planes))?;
+        self.decoding.push(&frame.payload, |planes| pile.push(planes));
         let mut out = Vec::new();
         while let Some((at, samples)) = self.pile.take(self.encoding.samples()) {
             self.encoding.push(at, &samples, &mut out)?;

@@ -59,20 +59,16 @@ impl Decoding {
     }
 
     /// Decodes a frame; gives `each` the samples by channel. What cannot be decoded is counted and left out.
-    pub(crate) fn push(
-        &mut self,
-        payload: &[u8],
-        mut each: impl FnMut(&[&[f32]]),
-    ) -> Result<(), BridgeError> {
+    pub(crate) fn push(&mut self, payload: &[u8], mut each: impl FnMut(&[&[f32]])) {
         let Some(packet) = self.packet(payload) else {
             self.errors += 1;
-            return Ok(());
+            return;
         };
         if self.decoder.send_packet(&packet).is_err() {
             self.errors += 1;
             // It must not remember what it choked on.
             self.decoder.flush();
-            return Ok(());
+            return;
         }
         let mut decoded = frame::Audio::empty();
         while self.decoder.receive_frame(&mut decoded).is_ok() {
@@ -80,7 +76,11 @@ impl Decoding {
                 self.errors += 1;
                 continue;
             }
-            let resampled = self.resample(&mut decoded)?;
+            // Damaged frames may claim channels that nobody can mix.
+            let Ok(resampled) = self.resample(&mut decoded) else {
+                self.errors += 1;
+                continue;
+            };
             let samples = resampled.samples();
             if samples > 0 {
                 let planes: Vec<&[f32]> =
@@ -88,7 +88,6 @@ impl Decoding {
                 each(&planes);
             }
         }
-        Ok(())
     }
 
     /// How many samples, at [`RATE`], are on their way through the resampler.
@@ -115,7 +114,7 @@ impl Decoding {
         })
     }
 
-    fn resample(&mut self, decoded: &mut frame::Audio) -> Result<frame::Audio, BridgeError> {
+    fn resample(&mut self, decoded: &mut frame::Audio) -> Result<frame::Audio, ffmpeg_next::Error> {
         if decoded.channel_layout().channels() == 0 {
             decoded.set_channel_layout(ChannelLayout::default(i32::from(decoded.channels().max(1))));
         }
@@ -126,7 +125,7 @@ impl Decoding {
             Some(same) => same,
             None => {
                 let context = resampling::Context::get(from.0, layout, from.2, to.0, to.1, RATE);
-                Resampler { from, context: context.map_err(BridgeError::when("convert samples"))? }
+                Resampler { from, context: context? }
             }
         };
         let resampler = self.resampler.insert(resampler);
@@ -135,8 +134,7 @@ impl Decoding {
         let waiting = resampler.context.delay().map_or(0, |d| d.output.max(0)) as u64;
         let room = usize::try_from(room + waiting).unwrap_or(usize::MAX).min(8 * MOST);
         let mut out = frame::Audio::new(to.0, room, to.1);
-        let converted = resampler.context.run(decoded, &mut out);
-        converted.map_err(BridgeError::when("convert samples"))?;
+        resampler.context.run(decoded, &mut out)?;
         Ok(out)
     }
 }
