@@ -360,6 +360,8 @@ fn relay() -> io::Result<()> {
     let open = |held| Open { version: wire::VERSION, key: key.clone(), node: NodeId::new("b"), backfill: true, held };
     let newest = Position { video: true, index: 0, epoch: 0, group: 1, frames: 4 };
     put("relay_asker", "new", &said(vec![wire::Message::Open(open(Vec::new()))])?)?;
+    let first = Open { version: wire::OLDEST, ..open(Vec::new()) };
+    put("relay_asker", "first_version", &said(vec![wire::Message::Open(first)])?)?;
     let resumed = open(vec![Held { newest, oldest: (0, 1) }]);
     put("relay_asker", "resumed", &said(vec![wire::Message::Open(resumed), wire::Message::Ping])?)?;
 
