@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sluice_cluster::member::NodeId;
 use sluice_cluster::wire::{self, Accepted, EndReason, Held, Open};
 use sluice_fuzz::Random;
+use sluice_media::aside::Sender;
 use sluice_media::codec::nal;
 use sluice_media::{
     Arrived, AudioConfig, Frame, GroupHead, MetaValue, Origin, Position, Segmentation, Stamp, StreamKey,
@@ -356,11 +357,28 @@ fn by_hand() -> io::Result<()> {
 /// What a source and an asker of the relay say, written by our own encoder.
 fn relay() -> io::Result<()> {
     let key = StreamKey::new("LiveApp", "cam1");
-    let open = |held| Open { key: key.clone(), node: NodeId::new("b"), backfill: true, held };
+    let open = |held| Open { version: wire::VERSION, key: key.clone(), node: NodeId::new("b"), backfill: true, held };
     let newest = Position { video: true, index: 0, epoch: 0, group: 1, frames: 4 };
     put("relay_asker", "new", &said(vec![wire::Message::Open(open(Vec::new()))])?)?;
+    let first = Open { version: wire::OLDEST, ..open(Vec::new()) };
+    put("relay_asker", "first_version", &said(vec![wire::Message::Open(first)])?)?;
     let resumed = open(vec![Held { newest, oldest: (0, 1) }]);
     put("relay_asker", "resumed", &said(vec![wire::Message::Open(resumed), wire::Message::Ping])?)?;
+
+    let message = |from, text, payload: &'static [u8]| wire::Message::Said {
+        from,
+        text,
+        payload: Bytes::from_static(payload),
+    };
+    let beside = vec![
+        wire::Message::Open(open(Vec::new())),
+        wire::Message::Needs { aac: true, opus: false },
+        wire::Message::WantKeyframe,
+        message(Sender::Player, true, b"hello"),
+        wire::Message::Needs { aac: false, opus: true },
+        message(Sender::Player, false, &[0, 255]),
+    ];
+    put("relay_asker", "beside", &said(beside)?)?;
 
     let avcc = Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0]);
     let video = TrackConfig::Video(VideoConfig::h264(avcc).map_err(io::Error::other)?);
@@ -421,6 +439,7 @@ fn relay() -> io::Result<()> {
         all.push(wire::Message::Ping);
         all.push(wire::Message::PastFrame(frame(group * 10 + 1, group as i64 * 1_000_000 + 1)));
     }
+    all.push(message(Sender::Publisher, true, b"to all"));
     all.push(wire::Message::BackfillDone);
     put("relay_source", "whole", &said(all.clone())?)?;
     all.push(wire::Message::Group { track: 0, head: head(0, 2, &video), from: 0 });

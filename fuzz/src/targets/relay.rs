@@ -39,6 +39,9 @@ pub(crate) const WORDS: &[&[u8]] = &[
     &[13, 1, 1],
     &[15, 1, 1],
     &[16, 0],
+    &[17, 1, 3],
+    &[18, 0],
+    &[19, 5, 1, 1, 2, 104, 105],
 ];
 
 /// The messages in `data` are the same however it is cut, and those that can be read can be written and read again.

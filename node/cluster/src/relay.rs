@@ -6,10 +6,13 @@
 //!   exactly, goes on where it stood when a connection breaks, there or at another source, follows the stream to a new
 //!   owner, and lets go of it when nobody reads it any more.
 //!
+//! Messages of data channels go along both ways; what is needed of the publisher goes towards the owner.
+//!
 //! A stream does not come through more than [`MAX_HOPS`] nodes, and never through one of them twice: each says the way
 //! of the frames when it accepts, and when that way changes.
 
 mod backoff;
+mod beside;
 mod feed;
 mod follow;
 mod serve;

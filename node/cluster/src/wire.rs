@@ -26,4 +26,4 @@ pub use batch::Batch;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::WireError;
-pub use message::{Accepted, EndReason, Held, Message, Open, Refusal, VERSION};
+pub use message::{Accepted, EndReason, Held, Message, OLDEST, Open, Refusal, VERSION};

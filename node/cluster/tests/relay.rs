@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use relay_common::*;
 use sluice_cluster::member::NodeId;
 use sluice_cluster::relay::{FetchError, Follow, Serve};
-use sluice_cluster::wire::{Decoder, Encoder, EndReason, Message, Open, Refusal};
-use sluice_media::{Event, Hub, Start, StopReason, Stream, Timestamp};
+use sluice_cluster::wire::{Decoder, Encoder, EndReason, Message, OLDEST, Open, Refusal, VERSION};
+use sluice_media::aside::{self, Need, Sender};
+use sluice_media::{AudioCodec, Event, Hub, Start, StopReason, Stream, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::sleep;
 
@@ -128,7 +129,14 @@ impl Raw {
 
     async fn open(&mut self, me: &str) {
         let node = NodeId::new(me);
-        self.say(Message::Open(Open { key: key(), node, backfill: true, held: Vec::new() })).await;
+        self.say(Message::Open(Open {
+            version: VERSION,
+            key: key(),
+            node,
+            backfill: true,
+            held: Vec::new(),
+        }))
+        .await;
     }
 
     /// `None` when the connection is closed.
@@ -733,5 +741,189 @@ proptest! {
             assert_eq!(arrivals(camera.stream(), 0), arrivals(&at_e, 0));
             assert!(net.dials.load(SeqCst) > 5);
         });
+    }
+}
+
+fn said(from: Sender, session: u64, text: &'static str) -> aside::Message {
+    aside::Message { from, session, text: true, payload: text.as_bytes().into() }
+}
+
+fn heard(at: &mut tokio::sync::broadcast::Receiver<aside::Message>) -> Vec<(u64, String)> {
+    let text = |m: aside::Message| (m.session, String::from_utf8_lossy(&m.payload).into_owned());
+    std::iter::from_fn(|| at.try_recv().ok()).map(text).collect()
+}
+
+/// The stream at a, at b that fetches it from there, and at c and d that fetch it from b; and what keeps it there.
+async fn row(net: &Arc<Net>) -> (Vec<Node>, Camera, Vec<Arc<Stream>>, Vec<sluice_media::Reader>) {
+    let nodes: Vec<_> = ["a", "b", "c", "d"].iter().map(|n| Node::new(net, n)).collect();
+    let mut camera = Camera::new(&nodes[0].hub, 1);
+    camera.film(60);
+    let mut streams = vec![camera.stream().clone()];
+    let mut readers = Vec::new();
+    for (i, from) in [(1, "a"), (2, "b"), (3, "b")] {
+        nodes[i].known.set(&key(), &[(from, 1)]);
+        let stream = nodes[i].relays.fetch(&key()).await.expect("is there");
+        readers.push(stream.subscribe(Start::Newest, Duration::from_secs(5)));
+        streams.push(stream);
+    }
+    (nodes, camera, streams, readers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_needed_anywhere_is_needed_at_the_owner() {
+    let net = Arc::default();
+    let (_nodes, _camera, streams, _readers) = row(&net).await;
+    let needed = |codec| streams[0].aside().needs(codec);
+    let far = Need::new(streams[2].clone(), AudioCodec::Opus);
+    until("it is told", || needed(AudioCodec::Opus)).await;
+    assert!(!needed(AudioCodec::Aac));
+    let other = Need::new(streams[3].clone(), AudioCodec::Opus);
+    let _aac = Need::new(streams[1].clone(), AudioCodec::Aac);
+    until("that, too", || needed(AudioCodec::Aac)).await;
+    drop(far);
+    sleep(Duration::from_millis(100)).await;
+    assert!(needed(AudioCodec::Opus), "another one needs it still");
+    drop(other);
+    until("nobody does", || !needed(AudioCodec::Opus)).await;
+    // A connection that breaks needs nothing any more; the next one tells all of it again.
+    net.break_connections("a");
+    sleep(Duration::from_secs(1)).await;
+    until("it is told again", || needed(AudioCodec::Aac)).await;
+    net.kill("a");
+    until("it is forgotten", || !needed(AudioCodec::Aac)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wishes_for_key_frames_come_to_the_owner_not_too_often() {
+    let net = Arc::default();
+    let (_nodes, _camera, streams, _readers) = row(&net).await;
+    let mut wishes = streams[0].aside().keyframe_wishes();
+    let before = *wishes.borrow_and_update();
+    streams[2].aside().want_keyframe();
+    wishes.changed().await.expect("comes");
+    for _ in 0..100 {
+        streams[2].aside().want_keyframe();
+        streams[3].aside().want_keyframe();
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    let came = *wishes.borrow() - before;
+    assert!((3..=8).contains(&came), "{came} of 200 within a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_reaches_every_node_once_and_none_twice() {
+    let net = Arc::default();
+    let (_nodes, mut camera, streams, _readers) = row(&net).await;
+    let mut listeners: Vec<_> = streams.iter().map(|s| s.aside().listen()).collect();
+    streams[0].aside().send(said(Sender::Publisher, 5, "from the publisher"));
+    streams[2].aside().send(said(Sender::Player, 9, "from a player"));
+    streams[1].aside().send(said(Sender::Player, 3, "from the middle"));
+    for _ in 0..20 {
+        camera.film(5);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let names = ["from the publisher", "from the middle", "from a player"];
+    for (i, listener) in listeners.iter_mut().enumerate() {
+        let mut all = heard(listener);
+        all.sort_by_key(|(_, text)| names.iter().position(|n| n == text));
+        let sessions: Vec<u64> = all.iter().map(|(session, _)| *session).collect();
+        assert_eq!(all.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), names, "at node {i}");
+        let own = [[5, 0, 0], [0, 3, 0], [0, 0, 9], [0, 0, 0]];
+        assert_eq!(sessions, own[i], "sessions are those of this node");
+    }
+    until_same(&streams[0], &streams[3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_messages_do_not_hold_frames_up() {
+    let net = Arc::default();
+    let (_nodes, mut camera, streams, _readers) = row(&net).await;
+    let mut listener = streams[1].aside().listen();
+    let large =
+        aside::Message { payload: vec![7; 64 << 10].into(), text: false, ..said(Sender::Publisher, 1, "") };
+    for _ in 0..200 {
+        streams[0].aside().send(large.clone());
+    }
+    camera.film(50);
+    sleep(Duration::from_millis(300)).await;
+    assert!(same(&streams[0], &streams[1]), "frames are there");
+    let early = heard(&mut listener).len();
+    assert!((4..=10).contains(&early), "{early} messages of 64 KiB within 0.3 s");
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(heard(&mut listener).len() + early, 200, "the rest comes by and by");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_the_release_before_get_frames_and_nothing_else() {
+    let net = Arc::default();
+    let a = Node::new(&net, "a");
+    let mut camera = Camera::new(&a.hub, 1);
+    camera.film(60);
+    let mut raw = Raw::to(&a, "old", 64 << 10);
+    let open =
+        Open { version: OLDEST, key: key(), node: NodeId::new("old"), backfill: true, held: Vec::new() };
+    raw.say(Message::Open(open)).await;
+    while !matches!(raw.next().await.expect("goes on"), Message::BackfillDone) {}
+    camera.stream().aside().send(said(Sender::Publisher, 5, "not for it"));
+    camera.film(5);
+    sleep(Duration::from_millis(100)).await;
+    for _ in 0..3 {
+        assert!(!matches!(raw.next().await.expect("goes on"), Message::Said { .. }));
+    }
+    // What it cannot know is out of turn.
+    raw.say(Message::WantKeyframe).await;
+    while raw.next().await.is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_the_release_before_is_asked_as_it_understands() {
+    let net: Arc<Net> = Arc::default();
+    let a = Node::new(&net, "a");
+    let mut camera = Camera::new(&a.hub, 1);
+    camera.film(60);
+    let b = Node::dialling("b", Arc::new(Old { to: a.server.clone() }), Follow::default(), Serve::default());
+    b.known.set(&key(), &[("a", 1)]);
+    let at_b = b.relays.fetch(&key()).await.expect("is there");
+    let _reader = at_b.subscribe(Start::Newest, Duration::from_secs(5));
+    let _need = Need::new(at_b.clone(), AudioCodec::Opus);
+    at_b.aside().want_keyframe();
+    camera.film(60);
+    until_same(camera.stream(), &at_b).await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(!at_b.is_interrupted() && !camera.stream().aside().needs(AudioCodec::Opus));
+}
+
+/// Dials a node that refuses what is not of the oldest version.
+struct Old {
+    to: Arc<sluice_cluster::relay::RelayServer>,
+}
+
+#[async_trait::async_trait]
+impl sluice_cluster::relay::Dial for Old {
+    async fn dial(
+        &self,
+        _: &str,
+    ) -> Result<Box<dyn sluice_cluster::relay::Connection>, sluice_cluster::relay::DialError> {
+        let (here, mut there) = tokio::io::duplex(64 << 10);
+        let server = self.to.clone();
+        tokio::spawn(async move {
+            // Kind, length and version of the question.
+            let mut head = [0; 3];
+            there.read_exact(&mut head).await.expect("asks");
+            if head[2] != OLDEST {
+                let mut encoder = Encoder::new();
+                let text = "the other node speaks another version".to_owned();
+                encoder.encode(Message::Refused { refusal: Refusal::Malformed, text }).expect("fits");
+                let n = encoder.batch().remaining();
+                let _ = there.write_all(&encoder.batch().copy_to_bytes(n)).await;
+                return;
+            }
+            let (inner, mut outer) = tokio::io::duplex(64 << 10);
+            outer.write_all(&head).await.expect("listens");
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut there, &mut outer).await });
+            let _ = server.serve(NodeId::new("b"), inner).await;
+        });
+        Ok(Box::new(here))
     }
 }

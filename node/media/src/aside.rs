@@ -1,6 +1,7 @@
 //! What goes to and fro beside the media of a stream: messages of data channels, and what viewers need of the publisher.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
@@ -9,6 +10,9 @@ use crate::{AudioCodec, Stream};
 
 /// Messages that wait for one reader; a slower one misses the oldest.
 const WAITING: usize = 256;
+
+/// The number of no link: sent on this node.
+const HERE: u64 = 0;
 
 /// The largest message that is carried, in bytes.
 pub const LARGEST_MESSAGE: usize = 64 * 1024;
@@ -39,6 +43,8 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Aside {
     messages: broadcast::Sender<Message>,
+    // The same messages, each with the link that it came by: for other links.
+    passing: broadcast::Sender<(u64, Message)>,
     keyframe: watch::Sender<u64>,
     needs: watch::Sender<Needs>,
 }
@@ -64,6 +70,7 @@ impl Default for Aside {
     fn default() -> Self {
         Aside {
             messages: broadcast::Sender::new(WAITING),
+            passing: broadcast::Sender::new(WAITING),
             keyframe: watch::Sender::new(0),
             needs: watch::Sender::new(Needs::default()),
         }
@@ -73,12 +80,28 @@ impl Default for Aside {
 impl Aside {
     /// Sends a message to all who listen now; one that is too large is dropped, and false.
     pub fn send(&self, message: Message) -> bool {
+        self.spread(HERE, message)
+    }
+
+    /// Sends on a message that came from another node by this link, to all but that link. It is no session's any more.
+    pub fn pass(&self, link: u64, message: Message) -> bool {
+        self.spread(link, Message { session: 0, ..message })
+    }
+
+    fn spread(&self, link: u64, message: Message) -> bool {
         let fits = message.payload.len() <= LARGEST_MESSAGE;
         if fits {
             // Nobody listening is no error.
+            let _ = self.passing.send((link, message.clone()));
             let _ = self.messages.send(message);
         }
         fits
+    }
+
+    /// A link to another node that has the stream: gets all messages from now on but those that came by itself.
+    pub fn link(&self) -> Link {
+        static NEXT: AtomicU64 = AtomicU64::new(HERE + 1);
+        Link { number: NEXT.fetch_add(1, Relaxed), passing: self.passing.subscribe() }
     }
 
     /// Messages from now on.
@@ -104,6 +127,42 @@ impl Aside {
     /// Waits until what is needed changes.
     pub fn watch_needs(&self) -> NeedsChanged {
         NeedsChanged(self.needs.subscribe())
+    }
+}
+
+/// Where messages go to another node. Of more than [`WAITING`] that wait, the oldest are lost.
+#[derive(Debug)]
+pub struct Link {
+    number: u64,
+    passing: broadcast::Receiver<(u64, Message)>,
+}
+
+impl Link {
+    /// Its number, for [`Aside::pass`].
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next message for the other node; `None` when the stream is gone. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<Message> {
+        loop {
+            match self.passing.recv().await {
+                Ok((link, message)) if link != self.number => return Some(message),
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next message for the other node, if there is one by now.
+    pub fn try_next(&mut self) -> Option<Message> {
+        loop {
+            match self.passing.try_recv() {
+                Ok((link, message)) if link != self.number => return Some(message),
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
     }
 }
 
@@ -167,6 +226,30 @@ mod tests {
         assert!(stream.aside().needs(AudioCodec::Opus) && !stream.aside().needs(AudioCodec::Aac));
         drop(second);
         assert!(!stream.aside().needs(AudioCodec::Opus));
+    }
+
+    #[test]
+    fn a_link_gets_all_but_its_own() {
+        let aside = Aside::default();
+        let message = |session, text: &'static [u8]| Message {
+            from: Sender::Player,
+            session,
+            text: true,
+            payload: Bytes::from_static(text),
+        };
+        let (mut up, mut down, mut heard) = (aside.link(), aside.link(), aside.listen());
+        aside.send(message(7, b"here"));
+        aside.pass(down.number(), message(9, b"below"));
+        let texts =
+            |link: &mut Link| std::iter::from_fn(|| link.try_next()).map(|m| m.payload).collect::<Vec<_>>();
+        assert_eq!(texts(&mut up), ["here", "below"]);
+        assert_eq!(texts(&mut down), ["here"]);
+        assert_eq!(heard.try_recv().map(|m| m.session), Ok(7));
+        assert_eq!(heard.try_recv().map(|m| m.session), Ok(0), "it is no session of this node");
+        for _ in 0..2 * WAITING {
+            aside.send(message(1, b"more"));
+        }
+        assert_eq!(texts(&mut up).len(), WAITING, "the oldest are lost");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   together; who needs one picture takes [`Stream::picture`].
 //! - [`segmentation`]: when a segment begins, decided once by the owner of a stream and stamped on its groups.
 //! - [`Mirror`]: writes a stream that another node owns, as that one wrote it.
+//! - [`Companion`]: adds the same sound in another codec to a stream.
 //! - [`Hub`]: all live streams of this process by app and id.
 //! - [`aside`]: messages, and what viewers need of the publisher.
 //! - [`session`]: what an ingest asks before it publishes and an egress before it plays.
@@ -17,6 +18,7 @@
 pub mod aside;
 pub mod bits;
 pub mod codec;
+mod companion;
 mod frame;
 mod hub;
 mod interest;
@@ -32,6 +34,7 @@ mod time;
 pub mod timeline;
 
 pub use codec::{AudioCodec, AudioConfig, CodecError, TrackConfig, VideoCodec, VideoConfig};
+pub use companion::Companion;
 pub use frame::{Arrived, Frame, Group, GroupHead, Stamp, TrackId};
 pub use hub::{Hub, Origin, PublishError, StreamKey};
 pub use interest::Interest;

@@ -24,6 +24,7 @@ mod service;
 mod sessions;
 mod settings;
 mod silence;
+mod sound;
 pub mod ts;
 pub mod validate;
 mod window;

@@ -18,7 +18,8 @@ use crate::route::{RenditionName, leaf_of};
 use crate::segmenter::{Output, Segmenter};
 use crate::sessions::Sessions;
 use crate::settings::{HlsSettings, SegmentType};
-use crate::silence::{Silence, Sound};
+use crate::silence::{self, Silence};
+use crate::sound::Sound;
 use crate::window::Window;
 
 /// A packager without viewers and requests stops after this.
@@ -144,9 +145,11 @@ impl Packager {
             let cache =
                 HeaderValue::try_from(cache).unwrap_or(HeaderValue::from_static("public, max-age=10"));
             let _ = self.cut.set((segmentation, cache));
-            match self.engine(segmentation) {
+            self.stream.wait_backfilled(BACKFILL).await;
+            let sound = Sound::choose(&self.stream).await;
+            match self.engine(segmentation, &sound) {
                 Ok(engine) => {
-                    if self.follow(engine, segmentation).await {
+                    if self.follow(engine, segmentation, &sound).await {
                         self.linger(segmentation).await;
                     }
                 }
@@ -180,12 +183,13 @@ impl Packager {
         }
     }
 
-    fn engine(&self, segmentation: Segmentation) -> Result<Engine, crate::ts::TsError> {
+    fn engine(&self, segmentation: Segmentation, sound: &Sound) -> Result<Engine, crate::ts::TsError> {
         if self.settings.segment_type == SegmentType::Fmp4 {
             return Ok(Engine::Apart(HashMap::new()));
         }
         let tracks = self.stream.tracks();
-        let muxed = Muxed::new(segmentation, tracks.iter().map(|t| (t.id, t.config())))?;
+        let tracks = tracks.iter().map(|t| (t.id, t.config())).filter(|(id, config)| sound.has(*id, config));
+        let muxed = Muxed::new(segmentation, tracks)?;
         let folder = format!("{}/", leaf_of(&self.stream.key().id));
         let name = RenditionName { kind: b't', index: 0 };
         let rendition = self.add(name, folder, "ts", segmentation);
@@ -210,27 +214,26 @@ impl Packager {
     }
 
     /// Follows the stream; true when it has ended, false when nobody asks any more.
-    async fn follow(&self, mut engine: Engine, segmentation: Segmentation) -> bool {
-        self.stream.wait_backfilled(BACKFILL).await;
+    async fn follow(&self, mut engine: Engine, segmentation: Segmentation, sound: &Sound) -> bool {
         let keep = self.stream.settings().retain + Duration::from_secs(10);
         let mut reader = self.stream.subscribe(Start::Oldest, keep);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = false;
         loop {
-            let ended = self.take_what_is_there(&mut reader, &mut engine, segmentation).await;
+            let ended = self.take_what_is_there(&mut reader, &mut engine, segmentation, sound).await;
             if ended {
                 engine.finish(&self.renditions());
                 self.phase.send_replace(Phase::Ready);
                 return true;
             }
-            if !ready && self.has_something() {
+            if !ready && self.has_something(sound) {
                 ready = true;
                 self.phase.send_replace(Phase::Ready);
             }
             tokio::select! {
                 event = reader.next() => {
-                    if self.take(event, &mut engine, segmentation) {
+                    if self.take(event, &mut engine, segmentation, sound) {
                         engine.finish(&self.renditions());
                         self.phase.send_replace(Phase::Ready);
                         return true;
@@ -241,10 +244,16 @@ impl Packager {
         }
     }
 
-    async fn take_what_is_there(&self, reader: &mut Reader, engine: &mut Engine, s: Segmentation) -> bool {
+    async fn take_what_is_there(
+        &self,
+        reader: &mut Reader,
+        engine: &mut Engine,
+        s: Segmentation,
+        sound: &Sound,
+    ) -> bool {
         let mut taken = 0;
         while let Some(event) = reader.try_next() {
-            if self.take(event, engine, s) {
+            if self.take(event, engine, s, sound) {
                 return true;
             }
             taken += 1;
@@ -256,10 +265,11 @@ impl Packager {
     }
 
     /// Takes one event; true when it was the last.
-    fn take(&self, event: Event, engine: &mut Engine, segmentation: Segmentation) -> bool {
+    fn take(&self, event: Event, engine: &mut Engine, segmentation: Segmentation, sound: &Sound) -> bool {
         let mut out = Vec::new();
         match (event, engine) {
             (Event::End, _) => return true,
+            (Event::Group { track, group }, _) if !sound.takes(track, &group.head) => {}
             (Event::Group { track, group }, Engine::Apart(lanes)) => {
                 let video = group.head.config.is_video();
                 // Renditions of the picture are not packaged: their segments could begin elsewhere.
@@ -310,13 +320,14 @@ impl Packager {
     }
 
     /// Whether a first viewer can be shown something: a complete segment of each track, or two of one.
-    fn has_something(&self) -> bool {
+    fn has_something(&self, sound: &Sound) -> bool {
         let counts: Vec<usize> = self.renditions().iter().map(|r| r.window(|w| w.listed().len())).collect();
         let tracks = match self.settings.segment_type {
             SegmentType::Fmp4 => {
                 let videos = self.stream.configs().iter().filter(|c| c.is_video()).count();
                 self.stream.tracks().len() - videos.saturating_sub(1)
             }
+            SegmentType::Fmp4 => self.stream.tracks().iter().filter(|t| sound.has(t.id, &t.config())).count(),
             SegmentType::MpegTs => 1,
         };
         counts.iter().any(|n| *n >= 2) || (counts.len() >= tracks && counts.iter().all(|n| *n >= 1))
@@ -381,8 +392,8 @@ impl Lane {
         let mut out = Vec::new();
         for sound in sounds {
             match sound {
-                Sound::Group(head) => self.segmenter.group(&head),
-                Sound::Frame(frame) => self.segmenter.frame(frame, &mut out),
+                silence::Sound::Group(head) => self.segmenter.group(&head),
+                silence::Sound::Frame(frame) => self.segmenter.frame(frame, &mut out),
             }
         }
         deliver(&self.rendition, out);

@@ -41,5 +41,7 @@ pub(crate) const FEED_BYTES: u64 = 48 << 20;
 /// Audio waits this long at most to go out together with a picture: a frame at 25 a second. It saves each
 /// player more than half of its wake-ups and writes.
 pub(crate) const AUDIO_WAIT: Duration = Duration::from_millis(40);
+/// Players wait this long for AAC to be made of a publisher's Opus; then they get that. Media time, looked at as groups begin.
+pub(crate) const WAIT_FOR_AAC: Duration = Duration::from_millis(1500);
 /// The largest frame of audio, in bytes.
 pub(crate) const AUDIO_FRAME: usize = 1 << 18;

@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::MAX_HOPS;
+use super::beside::{Messages, Needed};
 use super::feed::{Feed, Progress};
 use super::session::{RelayError, read_some};
 use crate::member::NodeId;
 use crate::port::{Accept, Incoming};
-use crate::wire::{Accepted, Decoder, Encoder, EndReason, Message, Open, Refusal};
+use crate::wire::{Accepted, Decoder, Encoder, EndReason, Message, OLDEST, Open, Refusal};
 
 /// Bytes that the kernel holds unsent, at most: what waits there, live frames cannot overtake.
 const UNSENT: u32 = 128 << 10;
@@ -200,7 +201,6 @@ impl RelayServer {
             }
             Ok(Ok(open)) => open,
         };
-        listen(&mut decoder)?;
         let (stream, offered) = match self.consider(&open, &peer, counted.others) {
             Ok(found) => found,
             Err(refusal) => {
@@ -221,7 +221,13 @@ impl RelayServer {
         let _listed = Listed { server: self, id };
         // Whoever fetches the stream for this node sees that it is wanted.
         let interest = Interest::new(stream);
-        self.feed(&open, offered, interest.stream(), &served, &mut read, &mut decoder, &mut out).await
+        let mut asker = Asker {
+            beside: (open.version > OLDEST).then(|| Messages::new(interest.stream().clone())),
+            needed: Needed::default(),
+            stream: interest.stream(),
+        };
+        asker.listen(&mut decoder)?;
+        self.feed(&open, offered, asker, &served, &mut read, &mut decoder, &mut out).await
     }
 
     fn consider(&self, open: &Open, peer: &NodeId, others: u64) -> Result<(Arc<Stream>, Offered), Refusal> {
@@ -273,13 +279,13 @@ impl RelayServer {
         &self,
         open: &Open,
         mut offered: Offered,
-        stream: &Arc<Stream>,
+        mut asker: Asker<'_>,
         served: &Served,
         read: &mut R,
         decoder: &mut Decoder,
         out: &mut Out<W>,
     ) -> Result<(), RelayError> {
-        let key = &open.key;
+        let (key, stream) = (&open.key, asker.stream);
         let mut feed = Feed::new(stream.clone(), open, self.settings.max_lag);
         out.encoder.encode(Message::Accepted(self.accepted(stream, &offered, &mut feed)))?;
         let relayed = stream.is_relayed();
@@ -300,6 +306,10 @@ impl RelayServer {
                 let reason = if stream.is_relayed() { EndReason::Gone } else { EndReason::Ended };
                 return self.end(out, served, &feed, reason).await;
             }
+            // Behind the frames that are there, and before those that are only older.
+            if let Some(beside) = &mut asker.beside {
+                urgent |= beside.fill(Instant::now(), &mut out.encoder)?;
+            }
             let can_wait = feed.can_wait() && progress == Progress::Done && !urgent;
             urgent = false;
             if !out.encoder.batch().is_empty() {
@@ -317,11 +327,12 @@ impl RelayServer {
             tokio::select! {
                 () = &mut changed => continue,
                 () = until(held), if held.is_some() => continue,
+                () = something(asker.beside.as_mut()) => continue,
                 said = read_some(read, decoder) => {
                     if said.map_err(RelayError::Io)? == 0 {
                         return Ok(());
                     }
-                    listen(decoder)?;
+                    asker.listen(decoder)?;
                     continue;
                 }
                 _ = changes.changed() => {}
@@ -426,14 +437,36 @@ async fn question<R: AsyncRead + Unpin>(read: &mut R, decoder: &mut Decoder) -> 
     }
 }
 
-/// An asker that was answered has nothing to say but that it is there.
-fn listen(decoder: &mut Decoder) -> Result<(), RelayError> {
-    while let Some(message) = decoder.message()? {
-        if !matches!(message, Message::Ping) {
-            return Err(RelayError::OutOfTurn);
-        }
+/// Waits for a message that goes to the asker.
+async fn something(beside: Option<&mut Messages>) {
+    match beside {
+        Some(messages) => messages.ready().await,
+        None => std::future::pending().await,
     }
-    Ok(())
+}
+
+/// What an asker says after it was answered.
+struct Asker<'a> {
+    stream: &'a Arc<Stream>,
+    /// Not for one that knows of frames only.
+    beside: Option<Messages>,
+    needed: Needed,
+}
+
+impl Asker<'_> {
+    /// Takes all that is there.
+    fn listen(&mut self, decoder: &mut Decoder) -> Result<(), RelayError> {
+        while let Some(message) = decoder.message()? {
+            match (message, &self.beside) {
+                (Message::Ping, _) => {}
+                (Message::Needs { aac, opus }, Some(_)) => self.needed.set(self.stream, aac, opus),
+                (Message::WantKeyframe, Some(_)) => self.stream.aside().want_keyframe(),
+                (Message::Said { from, text, payload }, Some(beside)) => beside.take(from, text, payload),
+                _ => return Err(RelayError::OutOfTurn),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The sending half of a connection.

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use sluice_media::aside::Sender;
 use sluice_media::{Arrived, GroupHead, Mirror, Position, Stream, TrackId};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -85,6 +87,15 @@ pub(super) enum Change {
     Epoch,
     /// The way of the frames.
     Path(Vec<NodeId>),
+    /// Nothing of the stream, but a message beside it.
+    Said {
+        /// Who sent it.
+        from: Sender,
+        /// Whether it is text.
+        text: bool,
+        /// What it says.
+        payload: Bytes,
+    },
     /// Nothing more comes.
     End(EndReason),
 }
@@ -173,9 +184,12 @@ impl Session {
             }
             Message::End(reason) => return Ok(Change::End(reason)),
             Message::Ping => {}
-            Message::Open(_) | Message::Accepted(_) | Message::Refused { .. } => {
-                return Err(RelayError::OutOfTurn);
-            }
+            Message::Said { from, text, payload } => return Ok(Change::Said { from, text, payload }),
+            Message::Open(_)
+            | Message::Accepted(_)
+            | Message::Refused { .. }
+            | Message::Needs { .. }
+            | Message::WantKeyframe => return Err(RelayError::OutOfTurn),
         }
         Ok(Change::None)
     }

@@ -1,5 +1,6 @@
 //! The task that fetches one stream.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,16 +8,17 @@ use std::time::Duration;
 
 use bytes::Buf;
 use sluice_media::{Mirror, StopReason};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, info};
 
 use super::backoff::Backoff;
+use super::beside::Upwards;
 use super::follow::{Entry, FetchError, Relays, State};
 use super::session::{Change, RelayError, Session, check_path, has_all, held, read_some};
 use super::sources::{CarriedState, Connection, Source};
-use crate::wire::{Accepted, Decoder, Encoder, EndReason, Message, Open, Refusal};
+use crate::wire::{Accepted, Batch, Decoder, Encoder, EndReason, Message, OLDEST, Open, Refusal, VERSION};
 
 /// A source that says that it does not have a stream may just not have it yet.
 const NOT_YET: Duration = Duration::from_secs(1);
@@ -300,27 +302,20 @@ impl Task {
     async fn connect(&mut self, source: &Source) -> Result<Connected, RelayError> {
         let relays = self.relays.clone();
         self.take_up_what_is_here()?;
-        let open = Open {
+        let mut open = Open {
+            version: VERSION,
             key: self.entry.key.clone(),
             node: relays.me.clone(),
             backfill: !self.whole,
             held: self.mirror.as_ref().map(held).unwrap_or_default(),
         };
-        let ask = async {
-            let dial = relays.dial.dial(&source.addr).await;
-            let mut io = dial.map_err(|e| RelayError::Dial(e.to_string()))?;
-            let mut encoder = Encoder::new();
-            encoder.encode(Message::Open(open))?;
-            let batch = encoder.batch();
-            while batch.has_remaining() {
-                io.write_buf(batch).await.map_err(RelayError::Io)?;
-            }
-            io.flush().await.map_err(RelayError::Io)?;
-            answer(io).await
-        };
-        let limit = relays.settings.dial;
-        let (accepted, io, decoder) =
-            timeout(limit, ask).await.map_err(|_| RelayError::Silent { for_: limit })??;
+        let mut answered = self.ask(source, open.clone()).await;
+        // A node of an older release does not understand what goes beside the frames; it can still send those.
+        if matches!(answered, Err(RelayError::Refused { refusal: Refusal::Malformed, .. })) {
+            open.version = OLDEST;
+            answered = self.ask(source, open.clone()).await;
+        }
+        let (accepted, io, decoder) = answered?;
         check_path(&accepted.path, &relays.me)?;
         let known = self.epoch.max(relays.sources.highest_epoch(&self.entry.key));
         if accepted.origin.epoch < known {
@@ -359,7 +354,28 @@ impl Task {
         }
         self.tell();
         info!(stream = %self.entry.key, node = %source.node, epoch = self.epoch, resumed, "the stream is fetched from another node");
-        Ok(Connected { io, decoder })
+        Ok(Connected { io, decoder, beside: open.version > OLDEST })
+    }
+
+    async fn ask(
+        &self,
+        source: &Source,
+        open: Open,
+    ) -> Result<(Accepted, Box<dyn Connection>, Decoder), RelayError> {
+        let ask = async {
+            let dial = self.relays.dial.dial(&source.addr).await;
+            let mut io = dial.map_err(|e| RelayError::Dial(e.to_string()))?;
+            let mut encoder = Encoder::new();
+            encoder.encode(Message::Open(open))?;
+            let batch = encoder.batch();
+            while batch.has_remaining() {
+                io.write_buf(batch).await.map_err(RelayError::Io)?;
+            }
+            io.flush().await.map_err(RelayError::Io)?;
+            answer(io).await
+        };
+        let limit = self.relays.settings.dial;
+        timeout(limit, ask).await.map_err(|_| RelayError::Silent { for_: limit })?
     }
 
     /// A stream that this node wrote itself until now goes on where it stands.
@@ -390,13 +406,24 @@ impl Task {
         session: &mut Session,
         tick: &mut tokio::time::Interval,
     ) -> Parted {
-        let Connected { mut io, mut decoder } = connection;
+        let Connected { io, mut decoder, beside } = connection;
+        let (mut read, mut write) = tokio::io::split(io);
         let mut heard = Instant::now();
         let mut stop = stop_requested(self.mirror.as_ref());
-        if let Some(parted) = self.take(session, &mut decoder) {
+        let stream = self.mirror.as_ref().filter(|_| beside).map(|m| m.stream().clone());
+        let mut up = stream.map(Upwards::new);
+        // What goes up, and whether all of it has left this process.
+        let (mut encoder, mut flushed) = (Encoder::new(), true);
+        if let Some(parted) = self.take(session, &mut decoder, up.as_ref()) {
             return parted;
         }
         loop {
+            if let Some(up) = up.as_mut().filter(|_| encoder.batch().is_empty())
+                && let Err(error) = up.fill(Instant::now(), &mut encoder)
+            {
+                return Parted::Broken(error.into());
+            }
+            let waiting = !encoder.batch().is_empty();
             if *self.leave.borrow() {
                 return Parted::Over(Over::Left);
             }
@@ -404,7 +431,14 @@ impl Task {
                 return Parted::Over(Over::Stopped);
             }
             tokio::select! {
-                read = read_some(&mut io, &mut decoder) => {
+                sent = send_some(&mut write, encoder.batch()), if waiting || !flushed => {
+                    match sent {
+                        Ok(all) => flushed = all,
+                        Err(error) => return Parted::Broken(RelayError::Io(error)),
+                    }
+                }
+                () = news(up.as_mut()), if !waiting => {}
+                read = read_some(&mut read, &mut decoder) => {
                     let n = match read {
                         Ok(0) => return Parted::Broken(RelayError::Closed),
                         Ok(n) => n,
@@ -413,7 +447,7 @@ impl Task {
                     heard = Instant::now();
                     self.entry.bytes.fetch_add(n as u64, Relaxed);
                     self.relays.counters.bytes.fetch_add(n as u64, Relaxed);
-                    if let Some(parted) = self.take(session, &mut decoder) {
+                    if let Some(parted) = self.take(session, &mut decoder, up.as_ref()) {
                         return parted;
                     }
                 }
@@ -439,7 +473,7 @@ impl Task {
     }
 
     /// Takes all messages that are there.
-    fn take(&mut self, session: &mut Session, decoder: &mut Decoder) -> Option<Parted> {
+    fn take(&mut self, session: &mut Session, decoder: &mut Decoder, up: Option<&Upwards>) -> Option<Parted> {
         let mirror = self.mirror.as_mut()?;
         let mut parted = None;
         let mut told = false;
@@ -459,6 +493,11 @@ impl Task {
                 Ok(Change::Path(path)) => {
                     self.entry.shown().path = path;
                     told = true;
+                }
+                Ok(Change::Said { from, text, payload }) => {
+                    if let Some(up) = up {
+                        up.messages.take(from, text, payload);
+                    }
                 }
                 Ok(Change::End(reason)) => parted = Some(Parted::Ended(reason)),
                 Err(error) => parted = Some(Parted::Broken(error)),
@@ -506,6 +545,29 @@ struct Connected {
     io: Box<dyn Connection>,
     /// What came with the answer is in it.
     decoder: Decoder,
+    /// Whether it knows of more than frames.
+    beside: bool,
+}
+
+/// Writes some of what is there, or makes sure that all of it leaves this process; true when it has. Cancelling it loses
+/// nothing.
+async fn send_some(write: &mut (impl AsyncWrite + Unpin), batch: &mut Batch) -> io::Result<bool> {
+    if !batch.has_remaining() {
+        write.flush().await?;
+        return Ok(true);
+    }
+    match write.write_buf(batch).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(false),
+    }
+}
+
+/// Waits for something that goes to the source.
+async fn news(up: Option<&mut Upwards>) {
+    match up {
+        Some(up) => up.ready().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a source's answer.

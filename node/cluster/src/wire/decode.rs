@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use sluice_media::aside::Sender;
 use sluice_media::segmentation::Wish;
 use sluice_media::{
     Arrived, Frame, GroupHead, MetaValue, Origin, Position, Segmentation, Stamp, StreamKey, StreamSettings,
@@ -11,7 +12,7 @@ use sluice_media::{
 
 use super::fields::{Fields, VARINT, bound, number, time};
 use super::message::{flag, kind};
-use super::{Accepted, EndReason, Held, Message, Open, Refusal, VERSION, WireError, config, limits};
+use super::{Accepted, EndReason, Held, Message, OLDEST, Open, Refusal, VERSION, WireError, config, limits};
 
 /// Read from a socket at once, at most.
 const READ: usize = 64 << 10;
@@ -276,6 +277,25 @@ impl Decoder {
             kind::PATH => Message::Path(f.path()?),
             kind::END => Message::End(one_of("end", f.u8()?, &EndReason::ALL, EndReason::code)?),
             kind::PING => Message::Ping,
+            kind::NEEDS => match f.u8()? {
+                bits @ 0..=3 => Message::Needs { aac: bits & 1 != 0, opus: bits & 2 != 0 },
+                other => return Err(WireError::Invalid { what: "need", value: u64::from(other) }),
+            },
+            kind::WANT_KEYFRAME => Message::WantKeyframe,
+            kind::SAID => {
+                let from = match f.u8()? {
+                    0 => Sender::Publisher,
+                    1 => Sender::Player,
+                    other => return Err(WireError::Invalid { what: "sender", value: u64::from(other) }),
+                };
+                let text = f.flag("kind of a message")?;
+                let payload = if text {
+                    Bytes::copy_from_slice(f.text("message", limits::DATA)?.as_bytes())
+                } else {
+                    f.own_bytes("message", limits::DATA)?
+                };
+                Message::Said { from, text, payload }
+            }
             other => return Err(WireError::Invalid { what: "kind", value: u64::from(other) }),
         };
         fields.done()?;
@@ -374,7 +394,7 @@ fn segmentation(f: &mut Fields<'_>) -> Result<Segmentation, WireError> {
 
 fn open(f: &mut Fields<'_>) -> Result<Open, WireError> {
     let theirs = f.u8()?;
-    if theirs != VERSION {
+    if !(OLDEST..=VERSION).contains(&theirs) {
         return Err(WireError::Version { theirs });
     }
     let key = StreamKey::new(f.name("app")?, f.name("stream id")?);
@@ -389,7 +409,7 @@ fn open(f: &mut Fields<'_>) -> Result<Open, WireError> {
         Ok(Held { newest: Position { video, index, epoch, group, frames }, oldest })
     });
     let held = held.collect::<Result<_, WireError>>()?;
-    Ok(Open { key, node, backfill, held })
+    Ok(Open { version: theirs, key, node, backfill, held })
 }
 
 fn accepted(f: &mut Fields<'_>) -> Result<Accepted, WireError> {

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sluice_media::aside::Sender;
 use sluice_media::{Arrived, GroupHead, MetaValue, Segmentation, Stamp, Timestamp, TrackConfig};
 
 use super::fields::{VARINT, bound, put_bytes, put_int, put_path, put_stamp, put_uint};
 use super::message::{flag, kind};
-use super::{Accepted, Batch, Message, Open, VERSION, WireError, config, limits};
+use super::{Accepted, Batch, Message, Open, WireError, config, limits};
 
 /// Writes messages. One for each connection and direction, as it leaves out what the other side knows already.
 #[derive(Debug, Default)]
@@ -104,6 +105,20 @@ impl Encoder {
             Message::Group { track, head, from } => {
                 self.group(track, &head, from)?;
                 kind::GROUP
+            }
+            Message::Needs { aac, opus } => {
+                out.push(u8::from(aac) | u8::from(opus) << 1);
+                kind::NEEDS
+            }
+            Message::WantKeyframe => kind::WANT_KEYFRAME,
+            Message::Said { from, text, payload } => {
+                out.push(match from {
+                    Sender::Publisher => 0,
+                    Sender::Player => 1,
+                });
+                out.push(u8::from(text));
+                put_bytes(out, "message", &payload, limits::DATA)?;
+                kind::SAID
             }
             Message::Past { track, head, frames } => {
                 self.past(track, &head, frames)?;
@@ -230,7 +245,7 @@ fn put_segmentation(out: &mut Vec<u8>, s: Segmentation) {
 }
 
 fn put_open(out: &mut Vec<u8>, open: &Open) -> Result<(), WireError> {
-    out.push(VERSION);
+    out.push(open.version);
     put_bytes(out, "app", open.key.app.as_bytes(), limits::NAME)?;
     put_bytes(out, "stream id", open.key.id.as_bytes(), limits::NAME)?;
     put_bytes(out, "node id", open.node.as_str().as_bytes(), limits::NAME)?;

@@ -57,7 +57,8 @@ pub enum WireError {
     },
     /// The other side speaks another version.
     #[error(
-        "the other node speaks version {theirs} of the relay's format, this one {}: update both to one release",
+        "the other node speaks version {theirs} of the relay's format, this one {} to {}: update both to one release",
+        super::OLDEST,
         super::VERSION
     )]
     Version {

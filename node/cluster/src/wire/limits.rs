@@ -18,6 +18,8 @@ pub const METADATA_VALUES: usize = 1024;
 pub const HLS: usize = 64 << 10;
 /// Bytes of a decoder configuration record.
 pub const RECORD: usize = 64 << 10;
+/// Bytes of a data channel's message.
+pub const DATA: usize = sluice_media::aside::LARGEST_MESSAGE;
 /// Nodes that frames may come through.
 pub const PATH: usize = 8;
 /// Bytes of a reason.

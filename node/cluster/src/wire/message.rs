@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use sluice_media::aside::Sender;
 use sluice_media::{
     Arrived, GroupHead, MetaValue, Origin, Position, Segmentation, StreamKey, StreamSettings, TrackConfig,
     TrackId,
@@ -9,12 +10,16 @@ use sluice_media::{
 
 use crate::member::NodeId;
 
-/// The version of the format.
-pub const VERSION: u8 = 1;
+/// The version of the format: 2 since needs, wishes for key frames and messages go beside the frames.
+pub const VERSION: u8 = 2;
+/// The oldest version that is understood: frames only.
+pub const OLDEST: u8 = 1;
 
 /// What the asker says first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Open {
+    /// The version that the connection has: [`VERSION`], or an older one for a source that knows no more.
+    pub version: u8,
     /// The stream that it wants.
     pub key: StreamKey,
     /// Its own name.
@@ -130,8 +135,9 @@ impl EndReason {
     }
 }
 
-/// Everything that is said on a connection. The asker says [`Open`](Message::Open) and may say [`Ping`](Message::Ping);
-/// all others are for the source to say.
+/// Everything that is said on a connection. The asker says [`Open`](Message::Open) and may say [`Ping`](Message::Ping), from
+/// version 2 on also [`Needs`](Message::Needs), [`WantKeyframe`](Message::WantKeyframe) and [`Said`](Message::Said); all others,
+/// and [`Said`](Message::Said), are for the source to say.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// What the asker says first.
@@ -191,6 +197,24 @@ pub enum Message {
     Interrupted(bool),
     /// The way of the frames has changed: the owner first, the sender last.
     Path(Vec<NodeId>),
+    /// In which codecs the asker needs the sound.
+    Needs {
+        /// AAC.
+        aac: bool,
+        /// Opus.
+        opus: bool,
+    },
+    /// Somebody at the asker cannot go on without a key frame.
+    WantKeyframe,
+    /// A message of a data channel.
+    Said {
+        /// Who sent it.
+        from: Sender,
+        /// Whether it is text, and then UTF-8.
+        text: bool,
+        /// What it says.
+        payload: Bytes,
+    },
     /// No more comes.
     End(EndReason),
     /// Nothing to say.
@@ -215,6 +239,9 @@ pub(super) mod kind {
     pub(crate) const PATH: u8 = 14;
     pub(crate) const END: u8 = 15;
     pub(crate) const PING: u8 = 16;
+    pub(crate) const NEEDS: u8 = 17;
+    pub(crate) const WANT_KEYFRAME: u8 = 18;
+    pub(crate) const SAID: u8 = 19;
 }
 
 /// Bits of a group's flags.

@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
+use sluice_media::aside::Sender;
 use sluice_media::segmentation::Wish;
 use sluice_media::{
     Arrived, AudioConfig, Frame, GroupHead, MetaValue, Origin, Position, Segmentation, Stamp, StreamKey,
@@ -126,6 +127,7 @@ fn session() -> Vec<Message> {
     };
     let mut all = vec![
         Message::Open(Open {
+            version: 1,
             key: StreamKey::new("LiveApp", "cämera"),
             node: NodeId::new("edge-1"),
             backfill: true,
@@ -183,6 +185,14 @@ fn session() -> Vec<Message> {
     all.push(Message::BackfillDone);
     all.push(Message::Interrupted(true));
     all.push(Message::Path(vec![NodeId::new("other")]));
+    all.push(Message::Needs { aac: false, opus: true });
+    all.push(Message::WantKeyframe);
+    all.push(Message::Said {
+        from: Sender::Publisher,
+        text: true,
+        payload: Bytes::from_static("grüße".as_bytes()),
+    });
+    all.push(Message::Said { from: Sender::Player, text: false, payload: Bytes::from_static(&[0xff; 300]) });
     all.push(Message::Ping);
     all.push(Message::End(EndReason::Moved));
     all
@@ -242,8 +252,13 @@ fn payloads_are_not_copied_when_they_are_sent() {
 fn what_is_too_much_is_named() {
     let mut encoder = Encoder::new();
     let long = "x".repeat(256);
-    let open =
-        Open { key: StreamKey::new("a", long), node: NodeId::new("n"), backfill: false, held: Vec::new() };
+    let open = Open {
+        version: VERSION,
+        key: StreamKey::new("a", long),
+        node: NodeId::new("n"),
+        backfill: false,
+        held: Vec::new(),
+    };
     let error = encoder.encode(Message::Open(open)).expect_err("too long");
     assert_eq!(error, WireError::TooLarge { what: "stream id", size: 256, most: 255 });
     assert!(encoder.batch().is_empty());
@@ -256,6 +271,13 @@ fn what_is_too_much_is_named() {
     fields::put_uint(&mut large, 300 << 10);
     assert!(matches!(refused(&large), WireError::TooLarge { what: "length", .. }));
     assert_eq!(refused(&[1, 1, 9]), WireError::Version { theirs: 9 });
+    assert_eq!(refused(&[1, 1, 0]), WireError::Version { theirs: 0 });
+    assert_eq!(refused(&[17, 1, 4]), WireError::Invalid { what: "need", value: 4 });
+    assert_eq!(refused(&[19, 3, 2, 0, 0]), WireError::Invalid { what: "sender", value: 2 });
+    assert_eq!(refused(&[19, 4, 1, 1, 1, 0xff]), WireError::Text { what: "message" });
+    let message = |size| Message::Said { from: Sender::Player, text: false, payload: vec![7; size].into() };
+    assert!(matches!(encoder.encode(message(65_537)), Err(WireError::TooLarge { what: "message", .. })));
+    encoder.encode(message(65_536)).expect("fits");
     assert_eq!(refused(&[99, 0]), WireError::Invalid { what: "kind", value: 99 });
     assert_eq!(refused(&[16, 1, 0]), WireError::Trailing { what: "body", bytes: 1 });
     assert!(matches!(refused(&[9, 4, 0, 0, 0, 0]), WireError::Unexpected { .. }));

@@ -9,9 +9,10 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
+use sluice_media::aside::Need;
 use sluice_media::ring::{self, Retention, Ring};
 use sluice_media::{
-    Event, Frame, MetaValue, Reader, Start, Stream, StreamKey, Timestamp, TrackConfig, TrackId,
+    AudioCodec, Event, Frame, MetaValue, Reader, Start, Stream, StreamKey, Timestamp, TrackConfig, TrackId,
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -142,6 +143,12 @@ struct Writer {
     video: Option<Lane>,
     audio: Option<Lane>,
     said: Arc<Vec<(String, MetaValue)>>,
+    /// Since when AAC is waited for, because the publisher sends Opus, which few players take.
+    waiting: Option<(Timestamp, Need)>,
+    /// Sound that joins later begins here: what is before it is over.
+    sound_from: Option<Timestamp>,
+    /// Players have not been told all of what there is in metadata.
+    renewed: bool,
     /// Where the present group started, and where the newest picture is.
     group_start: Option<Timestamp>,
     newest_picture: Option<Timestamp>,
@@ -175,6 +182,9 @@ impl Writer {
             video: None,
             audio: None,
             said: Arc::default(),
+            waiting: None,
+            sound_from: None,
+            renewed: false,
             group_start: None,
             newest_picture: None,
             bytes: BytesMut::new(),
@@ -236,16 +246,21 @@ impl Writer {
     fn group(&mut self, track: TrackId, config: &Arc<TrackConfig>, start: Timestamp, independent: bool) {
         // Of several renditions RTMP carries the best.
         if config.is_video() && self.stream.picture().is_some_and(|t| t.id != track) {
+        if !config.is_video() && !self.plays(track, config, start) {
             return;
         }
         let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
-        let lane = match lane {
-            Some(lane) if lane.track != track => return,
-            Some(lane) => lane,
-            None => lane.insert(Lane { track, config: config.clone() }),
+        let changed = match lane {
+            Some(lane) if lane.track == track => lane.config != *config,
+            Some(_) if config.is_video() => return,
+            // Sound in the midst of a group is new to players that are there.
+            _ => self.group_start.is_some() && !config.is_video(),
         };
-        let changed = lane.config != *config;
-        lane.config = config.clone();
+        if !lane.as_ref().is_some_and(|l| l.track == track) && !config.is_video() {
+            self.sound_from = self.newest_picture;
+            self.renewed = changed;
+        }
+        *lane = Some(Lane { track, config: config.clone() });
         let begins = if config.is_video() {
             true
         } else {
@@ -256,21 +271,56 @@ impl Writer {
             self.begin(start, independent, changed);
         } else if changed {
             // A sequence header in the middle of a group.
-            let config = config.clone();
-            self.add(start, Kind::Audio, |out| sequence_header(out, &config, start));
+            let (config, at) = (config.clone(), self.sound_from.map_or(start, |from| from.max(start)));
+            self.add(at, Kind::Audio, |out| sequence_header(out, &config, at));
         }
+    }
+
+    /// Whether players get this sound: AAC or MP3, the publisher's own before what is made of it; Opus when AAC was
+    /// asked for and does not come.
+    fn plays(&mut self, track: TrackId, config: &TrackConfig, start: Timestamp) -> bool {
+        let present = self.audio.as_ref().map(|l| (l.track, is_opus(&l.config)));
+        if is_opus(config) {
+            match present {
+                // Another codec is there.
+                Some((other, false)) if other != track => return false,
+                // A second track of Opus.
+                Some((other, true)) if other != track => return false,
+                _ => {}
+            }
+            let (since, _) =
+                self.waiting.get_or_insert_with(|| (start, Need::new(self.stream.clone(), AudioCodec::Aac)));
+            let given_up = start - *since > limits::WAIT_FOR_AAC.as_micros() as i64;
+            if !given_up {
+                self.audio = None;
+            }
+            return given_up;
+        }
+        match present {
+            Some((other, false)) if other < track => return false,
+            // The publisher's own again: nothing need be made of it.
+            Some((other, false)) if other > track => self.waiting = None,
+            _ => {}
+        }
+        true
     }
 
     fn begin(&mut self, start: Timestamp, independent: bool, mut changed: bool) {
         // Tracks that the reader has not come to yet.
-        for track in self.stream.tracks() {
+        for video in [true, false] {
+            let first = self.stream.tracks().into_iter().find(|t| t.config().is_video() == video);
+            let lane = if video { &mut self.video } else { &mut self.audio };
+            let Some(track) = first.filter(|_| lane.is_none()) else { continue };
             let config = track.config();
-            let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
-            if lane.is_none() {
+            if is_opus(&config) {
+                // It need not wait for the reader to come there.
+                self.waiting.get_or_insert_with(|| (start, Need::new(self.stream.clone(), AudioCodec::Aac)));
+            } else {
                 *lane = Some(Lane { track: track.id, config });
                 changed = true;
             }
         }
+        changed |= mem::take(&mut self.renewed);
         let said = self.stream.metadata();
         changed |= !Arc::ptr_eq(&said, &self.said);
         self.said = said;
@@ -294,6 +344,9 @@ impl Writer {
             (_, Some(lane)) if lane.track == track => (lane, Kind::Audio),
             _ => return Fresh::Nothing,
         };
+        if kind == Kind::Audio && self.sound_from.is_some_and(|from| frame.dts < from) {
+            return Fresh::Nothing;
+        }
         let config = lane.config.clone();
         let (header, csid, type_id) = match &*config {
             TrackConfig::Video(v) => {
@@ -334,6 +387,10 @@ impl Writer {
             self.parts.clear();
         }
     }
+}
+
+fn is_opus(config: &TrackConfig) -> bool {
+    matches!(config, TrackConfig::Audio(a) if a.codec == AudioCodec::Opus)
 }
 
 fn sequence_header(out: &mut BytesMut, config: &TrackConfig, time: Timestamp) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use sluice_media::ring::{Cursor, Peek};
-use sluice_media::{Hub, Origin, Publisher, StreamSettings};
+use sluice_media::{AudioConfig, Companion, Hub, Origin, Publisher, StreamSettings};
 
 use super::*;
 use crate::chunk::{Limits, Message, Reader as ChunkReader};
@@ -200,4 +200,83 @@ async fn one_kind_alone_can_be_had() {
     assert_eq!(kinds(true, false), [kind::AUDIO]);
     assert_eq!(kinds(false, true), [kind::VIDEO, kind::VIDEO]);
     assert_eq!(kinds(true, true), [kind::VIDEO, kind::AUDIO, kind::VIDEO]);
+}
+
+/// A publisher of H.264 and Opus: pictures each 40 ms, key frames each second, sound each 20 ms.
+fn film(publisher: &mut Publisher, from: i64, to: i64) {
+    for t in (from..to).step_by(20) {
+        let at = Duration::from_millis(t as u64);
+        let (now, wall) = (std::time::Instant::now() + at, std::time::SystemTime::UNIX_EPOCH + at);
+        let time = Timestamp::from_millis(t);
+        let frame = |keyframe, payload| Frame { dts: time, pts: time, keyframe, payload };
+        if t % 40 == 0 {
+            let picture = Bytes::from(vec![0, 0, 0, 2, 0x65, (t / 1000) as u8]);
+            publisher.write_at(0, frame(t % 1000 == 0, picture), now, wall).unwrap();
+        }
+        publisher.write_at(1, frame(true, Bytes::from_static(&[0xfc, 1, 2])), now, wall).unwrap();
+    }
+    publisher.flush();
+}
+
+fn with_opus() -> (Publisher, Arc<Stream>) {
+    let (mut publisher, stream) = publisher();
+    let avcc = Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0]);
+    publisher.add_track(TrackConfig::Video(sluice_media::VideoConfig::h264(avcc).unwrap()));
+    let dops = Bytes::from_static(&[0, 2, 1, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0]);
+    publisher.add_track(TrackConfig::Audio(AudioConfig::opus(dops).unwrap()));
+    (publisher, stream)
+}
+
+/// Makes AAC, of a kind, of the newest group.
+fn add_aac(stream: &Arc<Stream>) {
+    let config = AudioConfig::aac(Bytes::from_static(&[0x11, 0x90])).unwrap();
+    let mut companion = Companion::new(stream.clone(), 1, config).unwrap();
+    let group = stream.tracks()[1].ring.newest(|_| true).unwrap();
+    companion.group(group.head.stamp.clone());
+    (0..).map_while(|i| group.get(i)).for_each(|a| companion.write(a.order, a.frame.clone()).unwrap());
+    companion.flush();
+}
+
+#[tokio::test]
+async fn aac_is_asked_for_where_the_publisher_sends_opus() {
+    let (mut publisher, stream) = with_opus();
+    film(&mut publisher, 0, 1200);
+    let feed = Feeds::default().join(&stream);
+    let lines = played(&feed).await;
+    assert!(stream.aside().needs(AudioCodec::Aac));
+    assert!(!lines.iter().any(|l| l.contains("audio") || l.contains("sound")), "{lines:?}");
+    add_aac(&stream);
+    film(&mut publisher, 1200, 1600);
+    add_aac(&stream);
+    let lines = played(&feed).await;
+    let sound: Vec<_> = lines.iter().filter(|l| l.contains("audio") || l.contains("sound")).collect();
+    assert_eq!(sound[0], "1160 audio config", "those who are there are told: {lines:?}");
+    assert_eq!(sound[1], "1160 sound", "what is over is left out");
+    assert_eq!(sound.len(), 1 + (1600 - 1160) / 20);
+    film(&mut publisher, 1600, 2100);
+    add_aac(&stream);
+    let lines = played(&feed).await;
+    assert_eq!(lines[..4], ["0 metadata", "2000 video config 66", "2000 audio config", "2000 key 2"]);
+    assert_eq!(lines.iter().filter(|l| l.ends_with("sound")).count(), 5);
+    drop(feed);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stream.aside().needs(AudioCodec::Aac));
+}
+
+#[tokio::test]
+async fn opus_is_played_where_no_aac_comes() {
+    let (mut publisher, stream) = with_opus();
+    film(&mut publisher, 0, 1200);
+    let feed = Feeds::default().join(&stream);
+    played(&feed).await;
+    film(&mut publisher, 1200, 3100);
+    let lines = played(&feed).await;
+    assert_eq!(
+        lines[..4],
+        ["0 metadata", "3000 video config 66", "3000 audio config", "3000 key 3"],
+        "{lines:?}"
+    );
+    assert_eq!(lines.iter().filter(|l| l.ends_with("sound")).count(), 5);
 }

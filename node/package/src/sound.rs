@@ -1,0 +1,241 @@
+//! Which sound of a stream is packaged. Every HLS player takes AAC; where the publisher sends something else, the owner of the
+//! stream is asked to add it. All nodes choose alike, so their segments are the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_media::aside::Need;
+use sluice_media::stream::Track;
+use sluice_media::{AudioCodec, GroupHead, Stream, TrackConfig, TrackId};
+use tokio::time::{Instant, timeout_at};
+
+/// AAC that has not come within this is not made; then the publisher's own sound is packaged.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A group whose last frame ends further before the next group breaks off, in microseconds.
+const HOLE: i64 = 150_000;
+
+/// Epoch and number of a group.
+type Place = (u64, u64);
+
+/// What was chosen. AAC goes on to be made for as long as it lives.
+#[derive(Debug, Default)]
+pub(crate) struct Sound {
+    /// The one audio track that is packaged; none when there was no sound yet, and then the first that comes is.
+    track: Option<TrackId>,
+    /// What is before it has no AAC, and is left out on all tracks.
+    from: Option<Place>,
+    _need: Option<Need>,
+}
+
+impl Sound {
+    /// Chooses; waits two seconds at most.
+    pub(crate) async fn choose(stream: &Arc<Stream>) -> Sound {
+        let Some(source) = stream.tracks().into_iter().find(|t| codec(t).is_some()) else {
+            return Sound::default();
+        };
+        if codec(&source) == Some(AudioCodec::Aac) {
+            return Sound { track: Some(source.id), ..Sound::default() };
+        }
+        let asked = place(&source);
+        let need = Need::new(stream.clone(), AudioCodec::Aac);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let changed = stream.changed().notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            // A track that was written for somebody before may still be silent.
+            let aac = stream.tracks().into_iter().find(|t| codec(t) == Some(AudioCodec::Aac));
+            if let Some(aac) = aac.filter(|aac| place(aac).is_some_and(|p| Some(p) >= asked)) {
+                let from = first_without_hole(&source, &aac);
+                return Sound { track: Some(aac.id), from, _need: Some(need) };
+            }
+            if stream.is_ended() || timeout_at(until, changed).await.is_err() {
+                let codec = codec(&source).map_or("", AudioCodec::name);
+                tracing::warn!(stream = %stream.key(), codec, "AAC does not come: HLS has the publisher's own sound");
+                return Sound { track: Some(source.id), ..Sound::default() };
+            }
+        }
+    }
+
+    /// Whether a track is packaged.
+    pub(crate) fn has(&self, track: TrackId, config: &TrackConfig) -> bool {
+        config.is_video() || self.track.is_none_or(|t| t == track)
+    }
+
+    /// Whether a group is packaged.
+    pub(crate) fn takes(&self, track: TrackId, head: &GroupHead) -> bool {
+        self.has(track, &head.config) && self.from.is_none_or(|from| head.stamp.place() >= from)
+    }
+}
+
+fn codec(track: &Arc<Track>) -> Option<AudioCodec> {
+    match &*track.config() {
+        TrackConfig::Audio(a) => Some(a.codec),
+        TrackConfig::Video(_) => None,
+    }
+}
+
+/// The place of a track's newest group that has frames.
+fn place(track: &Track) -> Option<Place> {
+    track.ring.newest(|_| true).filter(|g| !g.is_empty()).map(|g| g.head.stamp.place())
+}
+
+/// The first group of the newest stretch in which a track has all groups of its source.
+fn first_without_hole(source: &Track, made: &Track) -> Option<Place> {
+    let mut first = made.ring.newest(|_| true)?;
+    loop {
+        let here = first.head.stamp.place();
+        let wanted = source.ring.newest(|h| h.stamp.place() < here).map(|g| g.head.stamp.place());
+        let before = made.ring.newest(|h| h.stamp.place() < here);
+        let Some(before) = before.filter(|g| Some(g.head.stamp.place()) == wanted) else { break };
+        let last = before.len().checked_sub(1).and_then(|i| before.get(i)).map(|a| a.frame.dts);
+        if last.is_none_or(|t| first.head.stamp.start - t > HOLE) {
+            break;
+        }
+        first = before;
+    }
+    Some(first.head.stamp.place())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+    use sluice_media::ring::{Cursor, Peek};
+    use sluice_media::{
+        AudioConfig, Companion, Frame, Hub, Origin, Publisher, StreamKey, StreamSettings, Timestamp,
+    };
+
+    use super::*;
+    use crate::packager::Packager;
+    use crate::settings::HlsSettings;
+
+    fn audio(codec: AudioCodec) -> AudioConfig {
+        match codec {
+            AudioCodec::Aac => AudioConfig::aac(Bytes::from_static(&[0x11, 0x90])),
+            _ => AudioConfig::opus(Bytes::from_static(&[0, 2, 1, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0])),
+        }
+        .expect("a record")
+    }
+
+    /// Sound alone, 20 ms a frame.
+    fn publish(codec: AudioCodec) -> Publisher {
+        let hub = Hub::new(Duration::from_secs(10));
+        let key = StreamKey::new("live", "a");
+        let mut publisher = hub.publish(key, Origin::default(), StreamSettings::default()).expect("new");
+        publisher.expect_video(false);
+        publisher.add_track(TrackConfig::Audio(audio(codec))).expect("room");
+        publisher
+    }
+
+    fn send(publisher: &mut Publisher, from: i64, to: i64) {
+        for ms in (from..to).step_by(20) {
+            let t = Timestamp::from_millis(ms);
+            let frame = Frame { dts: t, pts: t, keyframe: true, payload: Bytes::from_static(&[0xfc, 1, 2]) };
+            let at = Duration::from_millis(ms as u64);
+            let (now, wall) = (std::time::Instant::now() + at, SystemTime::UNIX_EPOCH + at);
+            publisher.write_at(0, frame, now, wall).expect("live");
+        }
+        publisher.flush();
+    }
+
+    /// Makes AAC, of a kind, of what there is between these times.
+    fn add_aac(stream: &Arc<Stream>, from: i64, to: i64) {
+        let mut companion = Companion::new(stream.clone(), 0, audio(AudioCodec::Aac)).expect("room");
+        let ring = &stream.tracks()[0].ring;
+        let mut cursor = Cursor::oldest(ring, Duration::MAX);
+        loop {
+            match cursor.peek(ring) {
+                Peek::Group(g) => companion.group(g.head.stamp.clone()),
+                Peek::Item(a) => {
+                    if (from..to).contains(&a.frame.dts.as_millis()) {
+                        companion.write(a.order, a.frame.clone()).expect("live");
+                    }
+                }
+                _ => break,
+            }
+            cursor.advance();
+        }
+        companion.flush();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn aac_is_taken_as_it_is_and_made_of_anything_else() {
+        let mut aac = publish(AudioCodec::Aac);
+        send(&mut aac, 0, 5000);
+        // Somebody else needs Opus: it is not packaged.
+        let stream = aac.stream().clone();
+        let sound = Sound::choose(&stream).await;
+        assert_eq!((sound.track, sound.from), (Some(0), None));
+        assert!(!sound.has(1, &TrackConfig::Audio(audio(AudioCodec::Opus))));
+        assert!(!stream.aside().needs(AudioCodec::Aac));
+
+        let mut opus = publish(AudioCodec::Opus);
+        send(&mut opus, 0, 5000);
+        let stream = opus.stream().clone();
+        let choosing = tokio::spawn({
+            let stream = stream.clone();
+            async move { Sound::choose(&stream).await }
+        });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(stream.aside().needs(AudioCodec::Aac));
+        // Groups begin at 0, 1.9 and 3.8 s.
+        add_aac(&stream, 3700, 5000);
+        let sound = choosing.await.expect("chooses");
+        let newest = stream.newest_stamp().expect("a group").place();
+        assert_eq!((sound.track, sound.from), (Some(1), Some(newest)));
+        drop(sound);
+        assert!(!stream.aside().needs(AudioCodec::Aac));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_encoder_the_own_sound_is_packaged() {
+        let mut opus = publish(AudioCodec::Opus);
+        send(&mut opus, 0, 3000);
+        let before = Instant::now();
+        let sound = Sound::choose(opus.stream()).await;
+        assert_eq!((sound.track, sound.from, before.elapsed()), (Some(0), None, PATIENCE));
+        assert!(!opus.stream().aside().needs(AudioCodec::Aac));
+    }
+
+    #[tokio::test]
+    async fn what_was_made_before_a_hole_is_left_out() {
+        let mut opus = publish(AudioCodec::Opus);
+        send(&mut opus, 0, 12_000);
+        let stream = opus.stream().clone();
+        let place = |ms: i64| {
+            let ring = &stream.tracks()[0].ring;
+            ring.newest(|h| h.stamp.start <= Timestamp::from_millis(ms)).expect("a group").head.stamp.place()
+        };
+        // It breaks off in the midst of a group, and goes on with the next one.
+        add_aac(&stream, 0, 4500);
+        add_aac(&stream, 5700, 12_000);
+        let tracks = stream.tracks();
+        assert_eq!(first_without_hole(&tracks[0], &tracks[1]), Some(place(5700)));
+        let whole = publish(AudioCodec::Opus);
+        let mut whole = whole;
+        send(&mut whole, 0, 12_000);
+        add_aac(whole.stream(), 0, 12_000);
+        let tracks = whole.stream().tracks();
+        assert_eq!(first_without_hole(&tracks[0], &tracks[1]), Some((0, 0)));
+    }
+
+    #[tokio::test]
+    async fn one_rendition_of_sound_is_packaged_and_it_is_aac() {
+        let mut opus = publish(AudioCodec::Opus);
+        send(&mut opus, 0, 12_000);
+        let stream = opus.stream().clone();
+        add_aac(&stream, 3700, 12_000);
+        let packager = Arc::new(Packager::new(stream.clone(), HlsSettings::default()));
+        let running = tokio::spawn(packager.clone().run(|_| ()));
+        packager.ready(Duration::from_secs(5)).await;
+        let text = packager.multivariant("", "");
+        assert!(text.contains("mp4a.40.2") && !text.contains("opus"), "{text}");
+        let renditions = packager.renditions();
+        assert_eq!(renditions.len(), 1);
+        let first = renditions[0].window(|w| w.listed().next().map(|s| s.media_sequence));
+        assert_eq!(first, Some(2), "the window begins with the first segment that has AAC");
+        running.abort();
+    }
+}
