@@ -104,7 +104,7 @@ function Preview({ studio, ready, possible }: { studio: Studio; ready: boolean; 
       <p class={studio.problem !== "" || state?.name === "stopped" ? "say bad" : "say"} role="status">
         {studio.problem || <Say state={state} />}
       </p>
-      <div class="actions">
+      <div class="publish-actions">
         {media === null ? (
           <button type="button" class="solid" disabled={!possible} onClick={studio.turnOn}>
             {screen ? "Share the screen" : "Turn camera on"}

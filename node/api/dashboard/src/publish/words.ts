@@ -36,9 +36,9 @@ export function captureProblem(secure: boolean, devices: boolean, href: string):
 }
 
 const LIMITS: Record<string, string> = {
-  cpu: "This computer: it cannot encode faster",
-  bandwidth: "The connection: it carries no more",
-  other: "The browser, without saying why",
+  cpu: "This computer",
+  bandwidth: "The connection",
+  other: "The browser",
 };
 
 /** What holds the quality down. */
