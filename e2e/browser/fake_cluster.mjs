@@ -75,7 +75,7 @@ export function cluster({ origins = 2, edges = 3, streams = 8 } = {}) {
 }
 
 /** A page from a running node, or from `dist/`; null when there is none. */
-async function pageOf(pages, path) {
+export async function pageOf(pages, path) {
   if (pages.startsWith("http")) {
     const answer = await fetch(pages + path);
     if (!answer.ok) return null;

@@ -1,6 +1,8 @@
 // What the browser tests share: Chromium, a live page, a publisher whose pictures carry the wall clock.
 
 import { spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
@@ -34,13 +36,25 @@ export function options(more = {}) {
   return { ...values, base: values.base.replace(/\/$/, "") };
 }
 
+// A camera and a microphone that are not there, allowed; addresses of this machine as they are.
+const MEDIA_FLAGS = [
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
+  "--allow-loopback-in-peer-connection",
+  "--disable-features=WebRtcHideLocalIpsWithMdns",
+  "--autoplay-policy=no-user-gesture-required",
+];
+
 /** Starts Chromium. */
-export const browser = ({ chromium: executablePath }) =>
-  chromium.launch({ executablePath, headless: true, args: CHROMIUM_FLAGS });
+export const browser = ({ chromium: executablePath }, flags = []) =>
+  chromium.launch({ executablePath, headless: true, args: [...CHROMIUM_FLAGS, ...flags] });
+
+/** Starts Chromium with a camera and a microphone. */
+export const browserWithCamera = (given, flags = []) => browser(given, [...MEDIA_FLAGS, ...flags]);
 
 /** Opens the watch page of the stream and waits until it plays. */
-export async function watch(tab, { base, app, stream }, timeout = 20_000) {
-  await tab.goto(`${base}/${app}/play.html?id=${encodeURIComponent(stream)}`);
+export async function watch(tab, { base, app, stream }, timeout = 20_000, mode = "auto") {
+  await tab.goto(`${base}/${app}/play.html?id=${encodeURIComponent(stream)}&mode=${mode}`);
   await tab.waitForFunction(() => (document.querySelector("video")?.currentTime ?? 0) > 0, null, { timeout });
 }
 
@@ -147,4 +161,101 @@ export function publishClock({ rtmp, app, stream }, { fps = 30, gop = 30 } = {})
       clearTimeout(killer);
     },
   };
+}
+
+/** Runs in a page before its scripts: what is shared as the screen is the picture with the clock. */
+function stampedScreen({ width, height, block, bits }) {
+  navigator.mediaDevices.getDisplayMedia = async () => {
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width, height });
+    const context = canvas.getContext("2d");
+    let number = 0;
+    const draw = () => {
+      for (let x = 0; x < width; x += 8) {
+        const light = 60 + ((x + number * 8) & 127);
+        context.fillStyle = `rgb(${light} ${light} ${light})`;
+        context.fillRect(x, 2 * block, 8, height - 2 * block);
+      }
+      number++;
+      const stamp = Date.now() % 2 ** bits;
+      for (const inverted of [0, 1]) {
+        for (let bit = 0; bit < bits; bit++) {
+          context.fillStyle = Math.floor(stamp / 2 ** (bits - 1 - bit)) % 2 ^ inverted ? "#fff" : "#000";
+          context.fillRect(bit * block, inverted * block, block, block);
+        }
+      }
+    };
+    draw();
+    setInterval(draw, 1000 / 30);
+    return canvas.captureStream(30);
+  };
+}
+
+/**
+ * Publishes by the page of a node: its camera, or with `stamped` `CLOCK` pictures. Answers the tab, which is live.
+ * The camera's browser is asked for (`browserWithCamera`).
+ */
+export async function publishByPage(chrome, { base, app, stream, stamped = false, query = "" }) {
+  const tab = await chrome.newPage({ viewport: { width: 1000, height: 700 } });
+  tab.on("dialog", (dialog) => void dialog.accept());
+  if (stamped) await tab.addInitScript(stampedScreen, CLOCK);
+  await tab.goto(`${base}/${app}/publish.html?id=${encodeURIComponent(stream)}${stamped ? "&source=screen&height=360" : ""}${query}`);
+  await tab.getByRole("button", { name: stamped ? "Share the screen" : "Turn camera on" }).click();
+  await tab.getByRole("button", { name: "Go live" }).click();
+  await tab.locator(".stream-head .badge", { hasText: "Live" }).and(tab.locator(".live")).waitFor({ timeout: 20_000 });
+  return tab;
+}
+
+/** Counts checks and prints them as they are made. */
+export class Checks {
+  passed = 0;
+  failed = 0;
+
+  check(what, good, detail = "") {
+    good ? this.passed++ : this.failed++;
+    console.log(`${good ? "ok  " : "FAIL"} ${what}${detail === "" ? "" : `: ${detail}`}`);
+    return good;
+  }
+
+  /** Checks that `call` ends well; answers what it answers, or `null`. */
+  async holds(what, call) {
+    try {
+      const found = await call();
+      this.check(what, true, typeof found === "string" ? found : "");
+      return found;
+    } catch (error) {
+      this.check(what, false, error.message.split("\n")[0]);
+      return null;
+    }
+  }
+
+  /** Prints the summary, and ends the process. */
+  end(name) {
+    console.log(`${name}: ${this.passed} passed, ${this.failed} failed`);
+    process.exit(this.failed === 0 ? 0 : 1);
+  }
+}
+
+/** Asks until `call` answers something true; that is the answer. */
+export async function within(ms, what, call) {
+  const end = Date.now() + ms;
+  let problem = "";
+  for (;;) {
+    try {
+      const found = await call();
+      if (found) return found;
+      problem = "";
+    } catch (error) {
+      problem = ` (${error.message.split("\n")[0]})`;
+    }
+    if (Date.now() > end) throw new Error(`${what}: not within ${ms / 1000} s${problem}`);
+    await sleep(100);
+  }
+}
+
+/** Saves a picture of a tab when `--shots DIR` was given. */
+export async function shot(given, tab, name, fullPage = false) {
+  if (!given.shots) return;
+  mkdirSync(given.shots, { recursive: true });
+  await tab.screenshot({ path: join(given.shots, `${name}.png`), fullPage });
 }

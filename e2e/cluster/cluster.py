@@ -22,6 +22,8 @@ class Node:
         self.cluster, self.name, self.role = cluster, name, role
         self.process = None
         self.starts = 0
+        # Settings of this node alone.
+        self.env = {}
         if cluster.lan:
             self.host = cluster.lan.machine(name)
             self.http, self.rtmp, self.port, self.rtc = 5080, 1935, 5000, 5004
@@ -59,6 +61,7 @@ class Node:
             "SLUICE_TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8",
             **c.settings(),
             **c.env,
+            **self.env,
         }
         self.starts += 1
         self.process = c.work.start(self.name, self.inside([c.binary, "run"]), env={k: str(v) for k, v in env.items()})

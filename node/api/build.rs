@@ -19,9 +19,10 @@ use std::{
 };
 
 /// What the pages are made of; anything else in the folder (tests' packages, editors' files) does not count.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "index.html",
     "play.html",
+    "publish.html",
     "package.json",
     "package-lock.json",
     "vite.config.js",
@@ -234,7 +235,7 @@ fn link(target: &Path, at: &Path) -> Result<(), String> {
 /// Writes the Rust expression of the table that `pages.rs` includes: one `Asset` for each file.
 fn write_table(dist: &Path, table: &Path) -> Result<(), String> {
     let dist = fs::canonicalize(dist).map_err(|e| failed("read", dist, &e))?;
-    for page in ["index.html", "play.html"] {
+    for page in ["index.html", "play.html", "publish.html"] {
         if !dist.join(page).is_file() {
             return Err(format!(
                 "{} holds no {page}: it should be the folder that `npm run build` in node/api/dashboard makes",

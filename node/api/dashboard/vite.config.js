@@ -18,13 +18,15 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     chunkSizeWarningLimit: 700,
-    rollupOptions: { input: { dashboard: here("index.html"), play: here("play.html") } },
+    rollupOptions: { input: { dashboard: here("index.html"), play: here("play.html"), publish: here("publish.html") } },
   },
   server: {
     proxy: {
       "^/rest/": node,
+      "^/[^/]+/wh[ie]p/": node,
       "^/[^/]+/(rest|streams)/": node,
       "^/[^/]+/play\\.html": { target: node, bypass: () => "/play.html" },
+      "^/[^/]+/publish\\.html": { target: node, bypass: () => "/publish.html" },
     },
   },
   test: { environment: "node", include: ["src/**/*.test.ts"] },

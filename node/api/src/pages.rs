@@ -1,4 +1,5 @@
-//! The web pages: the dashboard at `/` and the watch page at `/{app}/play.html`, embedded in the binary.
+//! The web pages: the dashboard at `/`, the watch page at `/{app}/play.html` and the one that publishes at
+//! `/{app}/publish.html`, embedded in the binary.
 //!
 //! Their sources are in `dashboard/`, built by `build.rs`. This module only knows files and HTTP headers; which
 //! paths belong to it is all that a router has to ask ([`respond`] answers `None` for the others).
@@ -26,8 +27,8 @@ pub struct Asset {
 
 static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/pages_table.rs"));
 
-/// The scripts, styles and pictures of the dashboard come from the node itself and nothing runs inline. Playback
-/// uses blob URLs for media.
+/// The scripts, styles and pictures of the pages come from the node itself and nothing runs inline. Playback uses blob
+/// URLs for media. No other site shows the dashboard, or the page that is allowed the camera, in a frame.
 const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      media-src 'self' blob:; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
@@ -54,13 +55,16 @@ impl Asset {
     }
 }
 
-/// The file for a URL path (without query): `/`, `/assets/…`, and `/{app}/play.html` for any application name.
+/// The pages that every application has.
+const APP_PAGES: [&str; 2] = ["/play.html", "/publish.html"];
+
+/// The file for a URL path (without query): `/`, `/assets/…`, and `/{app}/play.html` and `/{app}/publish.html` for any
+/// application name.
 pub fn page(path: &str) -> Option<&'static Asset> {
     let name = match path {
         "/" => "/index.html",
-        "/play.html" => return None,
-        _ if is_watch_page(path) => "/play.html",
-        _ => path,
+        _ if APP_PAGES.contains(&path) => return None,
+        _ => app_page(path).unwrap_or(path),
     };
     ASSETS.iter().find(|asset| asset.path == name)
 }
@@ -108,11 +112,11 @@ pub fn respond(method: &Method, path: &str, request: &HeaderMap) -> Option<Respo
     Some(response)
 }
 
-/// `/{app}/play.html`, with a name that an application can have.
-fn is_watch_page(path: &str) -> bool {
-    path.strip_suffix("/play.html").and_then(|rest| rest.strip_prefix('/')).is_some_and(|app| {
-        !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    })
+/// The file of a path such as `/{app}/play.html`, with a name that an application can have.
+fn app_page(path: &str) -> Option<&'static str> {
+    let (app, name) = APP_PAGES.iter().find_map(|name| Some((path.strip_suffix(name)?.strip_prefix('/')?, *name)))?;
+    let named = !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    named.then_some(name)
 }
 
 /// Whether an `If-None-Match` value names this tag; comparison is weak, as RFC 9110 (13.1.2) asks.
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn serves_the_dashboard_and_the_watch_page() {
+    fn serves_the_dashboard_and_the_pages_of_an_application() {
         let dashboard = get("/", &[]).unwrap();
         assert_eq!(dashboard.status(), 200);
         assert_eq!(dashboard.headers()["content-type"], "text/html; charset=utf-8");
@@ -173,11 +177,15 @@ mod tests {
         assert_eq!(watch.status(), 200);
         let policy = watch.headers()["content-security-policy"].to_str().unwrap();
         assert!(!policy.contains("frame-ancestors"), "other sites embed the watch page: {policy}");
+
+        let publish = get("/LiveApp/publish.html", &[]).unwrap();
+        let policy = publish.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "no other site gets at the camera by it: {policy}");
     }
 
     #[test]
     fn every_asset_that_a_page_names_is_there_and_cacheable() {
-        for page_path in ["/", "/live/play.html"] {
+        for page_path in ["/", "/live/play.html", "/live/publish.html"] {
             let html = get(page_path, &[]).unwrap().into_body();
             let html = std::str::from_utf8(&html).unwrap();
             let named: Vec<&str> = html.split('"').filter(|part| part.starts_with("/assets/")).collect();
@@ -195,6 +203,9 @@ mod tests {
     fn leaves_other_paths_to_others() {
         for path in [
             "/play.html",
+            "/publish.html",
+            "//publish.html",
+            "/a/b/publish.html",
             "/a/b/play.html",
             "//play.html",
             "/a%2e/play.html",

@@ -1,6 +1,6 @@
 // What the cluster's pages say about nodes and streams. Pure.
 
-import type { ClusterNode, StreamPlace } from "./types";
+import type { ClusterNode, StreamPlace, ViewerCounts } from "./types";
 
 /** What the reader has picked on the map. */
 export type Pick = { kind: "node"; id: string } | { kind: "stream"; key: string } | null;
@@ -36,9 +36,12 @@ export function arrangeNodes(nodes: readonly ClusterNode[]): ClusterNode[] {
   return [...nodes].sort((a, b) => rank(a) - rank(b) || natural(a.group, b.group) || natural(a.id, b.id));
 }
 
+/** The viewers of all protocols. */
+export const allViewers = ({ hls, rtmp, webrtc = 0 }: ViewerCounts): number => hls + rtmp + webrtc;
+
 /** Everyone who watches a stream, on all nodes. */
 export const placeViewers = (place: StreamPlace): number =>
-  place.carriers.reduce((sum, { viewers }) => sum + viewers.hls + viewers.rtmp, place.viewers.hls + place.viewers.rtmp);
+  place.carriers.reduce((sum, { viewers }) => sum + allViewers(viewers), allViewers(place.viewers));
 
 /** The node that a carrier fetches a stream from. */
 export const sourceOf = (place: StreamPlace, carrier: StreamPlace["carriers"][number]): string | null =>

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { clusterNodes, clusterStreams, health } from "./api";
-import { findStreams, placeKey, placeViewers, streamsOf, summary, type Pick } from "./cluster";
+import { allViewers, findStreams, placeKey, placeViewers, streamsOf, summary, type Pick } from "./cluster";
 import { ClusterMapView } from "./cluster_map_view";
 import { CopyField } from "./copy";
 import { bitrate, count, duration } from "./format";
@@ -189,7 +189,7 @@ function Details(props: { pick: NonNullable<Pick>; nodes: ClusterNode[]; streams
               {place.carriers.map((carrier) => (
                 <li key={carrier.node}>
                   <span>{[...carrier.path, carrier.node].join(" → ")}</span>
-                  <span class="note">{count(carrier.viewers.hls + carrier.viewers.rtmp, "viewer")}</span>
+                  <span class="note">{count(allViewers(carrier.viewers), "viewer")}</span>
                 </li>
               ))}
             </ul>

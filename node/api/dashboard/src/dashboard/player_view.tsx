@@ -1,7 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { StreamKey } from "../player/address";
-import { play, type Phase, type Player, type Stats } from "../player/player";
-import { seconds } from "./format";
+import { play, type Phase, type Player, type Stats, type Way } from "../player/player";
+import { rememberedWay, rememberWay } from "../player/remember";
+import { figuresOf } from "../play/figures";
 
 const MESSAGES: Record<Phase["name"], string> = {
   loading: "Loading",
@@ -21,13 +22,17 @@ export function PlayerView({ stream }: { stream: StreamKey }) {
   const player = useRef<Player | null>(null);
   const [phase, setPhase] = useState<Phase>({ name: "loading" });
   const [stats, setStats] = useState<Stats | null>(null);
+  const [way, setWay] = useState<Way>(rememberedWay);
+  // WebRTC did not work: what is played instead says why.
+  const [fallback, setFallback] = useState("");
 
   useEffect(() => {
     const element = video.current;
     if (element === null) return;
     // Set as a property: browsers look at it, not at the attribute, when they decide about autoplay.
     element.muted = true;
-    const running = play(element, { key: stream, onPhase: setPhase });
+    setFallback("");
+    const running = play(element, { key: stream, way, onPhase: setPhase, onFallback: setFallback });
     player.current = running;
     const timer = setInterval(() => setStats(running.stats()), 500);
     return () => {
@@ -35,7 +40,7 @@ export function PlayerView({ stream }: { stream: StreamKey }) {
       player.current = null;
       running.destroy();
     };
-  }, [stream.app, stream.id]);
+  }, [stream.app, stream.id, way]);
 
   const message = MESSAGES[phase.name];
   const reason = "reason" in phase ? phase.reason : "";
@@ -50,19 +55,33 @@ export function PlayerView({ stream }: { stream: StreamKey }) {
           </div>
         )}
       </div>
+      <div class="player-way">
+        <label>
+          <span>Play by</span>
+          <select
+            value={way}
+            onChange={(event) => {
+              const chosen = event.currentTarget.value as Way;
+              rememberWay(chosen);
+              setWay(chosen);
+            }}
+          >
+            <option value="hls">LL-HLS</option>
+            <option value="webrtc">WebRTC</option>
+          </select>
+        </label>
+        <p class="note" role="status">
+          {fallback}
+        </p>
+      </div>
       <dl class="player-stats">
-        <Stat label="Behind live" value={seconds(stats?.latency)} />
-        <Stat label="Buffered" value={seconds(stats?.buffered)} />
-        <Stat label="Frames shown" value={shown(stats)} />
-        <Stat label="Frames dropped" value={stats?.dropped?.toLocaleString("en") ?? "–"} />
-        <Stat label="Stalls" value={stats === null ? "–" : String(stats.stalls)} />
+        {figuresOf(stats).map(([label, value]) => (
+          <Stat key={label} label={label} value={value} />
+        ))}
       </dl>
     </div>
   );
 }
-
-const shown = (stats: Stats | null): string =>
-  stats?.decoded == null ? "–" : (stats.decoded - (stats.dropped ?? 0)).toLocaleString("en");
 
 function Stat({ label, value }: { label: string; value: string }) {
   return (

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { isStreamId, rtmpAddress, rtmpServer, watchPage } from "../player/address";
+import { isStreamId, publishPage, rtmpAddress, rtmpServer, watchPage } from "../player/address";
 import { CopyField } from "./copy";
 
 const PREFERRED = "LiveApp";
@@ -43,6 +43,11 @@ export function PublishGuide({ apps, rtmpPort }: { apps: string[]; rtmpPort: num
         </p>
       </div>
       <div class="guide-ways">
+        <div>
+          <h3>This browser</h3>
+          <p class="note">Camera or screen, by WebRTC. Other machines need https for it.</p>
+          <CopyField label="Publish page" text={`${location.origin}${publishPage(key)}`} href={publishPage(key)} />
+        </div>
         <div>
           <h3>OBS Studio</h3>
           <p class="note">Settings, Stream, Service “Custom…”. A keyframe interval of 1 or 2 s starts viewers fastest.</p>

@@ -1,4 +1,4 @@
-import { plainPlaylist, rtmpAddress, watchPage, type StreamKey } from "../player/address";
+import { plainPlaylist, rtmpAddress, watchPage, whepEndpoint, type StreamKey } from "../player/address";
 import { CopyField } from "./copy";
 import { bitrate, codec, count, duration, picture } from "./format";
 import { PlayerView } from "./player_view";
@@ -65,6 +65,7 @@ export function StreamPage(props: {
             <h2 id="links-heading">Addresses</h2>
             <CopyField label="Watch page" text={`${origin}${watchPage(key)}`} href={watchPage(key)} />
             <CopyField label="HLS" text={`${origin}${plainPlaylist(key)}`} />
+            <CopyField label="WebRTC (WHEP)" text={`${origin}${whepEndpoint(key)}`} />
             <CopyField label="RTMP (publish and play)" text={rtmpAddress(key, hostname, rtmpPort)} />
           </section>
         </div>

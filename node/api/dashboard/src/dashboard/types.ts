@@ -92,6 +92,8 @@ export interface ClusterNode {
 export interface ViewerCounts {
   hls: number;
   rtmp: number;
+  /** Nodes that know no WebRTC leave it out. */
+  webrtc?: number;
 }
 
 /** One entry of `GET /rest/v2/cluster/streams`. */

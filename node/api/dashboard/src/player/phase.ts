@@ -14,9 +14,13 @@ export type Phase =
   | { name: "refused"; reason: string }
   | { name: "failed"; reason: string };
 
+/** By what a stream is played: HLS with its low-latency part, or WebRTC. */
+export type Way = "hls" | "webrtc";
+
 /** Figures about the playback: seconds and frames; null where the browser or the stream tells nothing. */
 export interface Stats {
-  /** How far the picture is behind the end of the playlist. */
+  way: Way;
+  /** HLS: how far the picture is behind the end of the playlist. WebRTC: an estimate, see `Received.delay` in rtc/stats.ts. */
   latency: number | null;
   /** How far behind it should be. */
   target: number | null;
@@ -27,6 +31,12 @@ export interface Stats {
   rate: number;
   width: number;
   height: number;
+  /** WebRTC: bit/s that arrive. */
+  bitrate: number | null;
+  /** WebRTC: packets lost since the session began. */
+  lost: number | null;
+  /** WebRTC: the codec of the picture. */
+  codec: string | null;
 }
 
 /** How a session with one playlist ended. */

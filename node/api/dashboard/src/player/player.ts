@@ -5,11 +5,13 @@ import type Hls from "hls.js";
 import type { StreamKey } from "./address";
 import { bufferedAhead } from "./element";
 import { playNatively, playsNatively } from "./native";
-import type { Ending, Phase, Stats } from "./phase";
+import type { Ending, Phase, Stats, Way } from "./phase";
 import { probe, retryDelay, type Probe } from "./probe";
 import { playByScript } from "./scripted";
+import { playByWhep, type Figures } from "./whep";
+import { afterWhep } from "./whep_rules";
 
-export type { Phase, Stats } from "./phase";
+export type { Phase, Stats, Way } from "./phase";
 
 /** A running player. */
 export interface Player {
@@ -22,9 +24,13 @@ export interface Options {
   key: StreamKey;
   /** Query for the playlists, with its `?`. */
   query?: string;
+  /** What to play by; WebRTC falls back to HLS where it does not work. */
+  way?: Way;
   /** Writes what hls.js does to the console. */
   debug?: boolean;
   onPhase(phase: Phase): void;
+  /** WebRTC does not work here: it goes on with HLS. The reason is a sentence for the viewer. */
+  onFallback?(reason: string): void;
 }
 
 // A session that went on for this long was a good one: what comes next is its first retry.
@@ -33,10 +39,11 @@ const GOOD_SESSION_MS = 10_000;
 const STALE_AFTER_PAUSE = 3;
 
 /** Starts to play and goes on until `destroy`. Playback itself starts when `video.autoplay` is set, or by the viewer. */
-export function play(video: HTMLVideoElement, { key, query = "", debug = false, onPhase }: Options): Player {
+export function play(video: HTMLVideoElement, { key, query = "", way = "hls", debug = false, onPhase, onFallback }: Options): Player {
   const abort = new AbortController();
   const { signal } = abort;
   let hls: Hls | null = null;
+  let figures: Figures = () => null;
   let stalls = 0;
   let told = "";
 
@@ -69,29 +76,59 @@ export function play(video: HTMLVideoElement, { key, query = "", debug = false, 
     return playByScript(video, url, signal, debug, { tell, start, engine: (engine) => (hls = engine), stalled: () => stalls++ });
   };
 
+  let attempt = 0;
+  let live = false;
+
+  /** Plays by HLS until it ends; answers for how long to wait, in ms. */
+  const byHls = async (): Promise<number> => {
+    const found = await probe(key, query, signal);
+    if (signal.aborted) return 0;
+    let wait = found.kind;
+    if (found.kind === "found") {
+      const started = performance.now();
+      const ending = await session(found.url);
+      if (signal.aborted) return 0;
+      if (performance.now() - started > GOOD_SESSION_MS) attempt = 0;
+      live = ending.kind === "broken";
+      wait = ending.kind === "failed" ? "refused" : ending.kind === "broken" ? "found" : "absent";
+      tell(ending.kind === "broken" ? { name: "reconnecting", reason: ending.reason } : phaseOfEnding(ending));
+    } else {
+      // What just ended keeps saying so.
+      if (!(found.kind === "absent" && told === JSON.stringify({ name: "ended" }))) tell(phaseOfProbe(found, live));
+      if (found.kind === "absent" && attempt > 10) live = false;
+    }
+    return retryDelay(wait, attempt++, Math.random());
+  };
+
+  // What WebRTC has come to: see whep_rules.ts.
+  const tried = { connected: false, failures: 0, absences: 0 };
+
+  /** The same by WebRTC. */
+  const byWhep = async (): Promise<number> => {
+    const started = performance.now();
+    const end = await playByWhep(video, key, query, signal, { tell, start, figures: (now) => (figures = now), connected: () => (tried.connected = true) });
+    if (signal.aborted) return 0;
+    if (performance.now() - started > GOOD_SESSION_MS) attempt = 0;
+    const elsewhere = end.kind === "absent" && tried.absences >= 2 && (await probe(key, query, signal)).kind === "found";
+    if (signal.aborted) return 0;
+    const next = afterWhep(end, tried, elsewhere);
+    if (next.kind === "fallback") {
+      way = "hls";
+      video.srcObject = null;
+      onFallback?.(next.reason);
+      return 0;
+    }
+    if (next.wait === "absent") {
+      if (told !== JSON.stringify({ name: "ended" })) tell(tried.connected ? { name: "ended" } : { name: "waiting" });
+    } else if (next.phase !== null) tell(next.phase);
+    return Math.max(next.after, retryDelay(next.wait, attempt++, Math.random()));
+  };
+
   const run = async (): Promise<void> => {
-    let attempt = 0;
-    let live = false;
     tell({ name: "loading" });
-    for (;;) {
-      const found = await probe(key, query, signal);
-      if (signal.aborted) return;
-      let wait = found.kind;
-      if (found.kind === "found") {
-        const started = performance.now();
-        const ending = await session(found.url);
-        if (signal.aborted) return;
-        if (performance.now() - started > GOOD_SESSION_MS) attempt = 0;
-        live = ending.kind === "broken";
-        wait = ending.kind === "failed" ? "refused" : ending.kind === "broken" ? "found" : "absent";
-        tell(ending.kind === "broken" ? { name: "reconnecting", reason: ending.reason } : phaseOfEnding(ending));
-      } else {
-        // What just ended keeps saying so.
-        if (!(found.kind === "absent" && told === JSON.stringify({ name: "ended" }))) tell(phaseOfProbe(found, live));
-        if (found.kind === "absent" && attempt > 10) live = false;
-      }
-      await sleep(retryDelay(wait, attempt++, Math.random()), signal);
-      if (signal.aborted) return;
+    while (!signal.aborted) {
+      const wait = await (way === "webrtc" ? byWhep() : byHls());
+      await sleep(wait, signal);
     }
   };
   void run();
@@ -99,20 +136,26 @@ export function play(video: HTMLVideoElement, { key, query = "", debug = false, 
   return {
     stats: () => {
       const quality = video.getVideoPlaybackQuality?.();
+      const now = figures();
       return {
-        latency: hls !== null && hls.latency > 0 ? hls.latency : null,
+        way,
+        latency: now !== null ? now.delay : hls !== null && hls.latency > 0 ? hls.latency : null,
         target: hls?.targetLatency ?? null,
         buffered: bufferedAhead(video),
-        decoded: quality?.totalVideoFrames ?? null,
-        dropped: quality?.droppedVideoFrames ?? null,
+        decoded: now?.decoded ?? quality?.totalVideoFrames ?? null,
+        dropped: now?.dropped ?? quality?.droppedVideoFrames ?? null,
         stalls,
         rate: video.playbackRate,
         width: video.videoWidth,
         height: video.videoHeight,
+        bitrate: now?.bitrate ?? null,
+        lost: now?.lost ?? null,
+        codec: now?.codec ?? null,
       };
     },
     destroy: () => {
       abort.abort();
+      video.srcObject = null;
       video.removeAttribute("src");
       video.load();
     },

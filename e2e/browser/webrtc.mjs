@@ -1,0 +1,264 @@
+// Do Ant Media's own clients work unchanged? Drives @antmedia/webrtc_adaptor from npm in Chromium.
+//
+//   node webrtc.mjs --base ORIGIN [--edge NODE] [--other ORIGIN] [--node NAME --token ADMIN] [--rtmp rtmp://…] [--shots DIR]
+//
+// Publishes at --base and plays at --edge: video, quality, data both ways, refusals, HLS and WHEP of the same stream; RTMP
+// played by WHEP. With --other and --token, drains --node (the one at --base) while it publishes: the client comes back
+// through a proxy that leads to --other then, as a load balancer would. Exit code 1 when a check failed.
+
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { connect, createServer as createTcpServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import { browserWithCamera, Checks, options, position, publishByPage, publishClock, shot, sleep, within } from "./lib.mjs";
+
+const given = options({ edge: "", other: "", node: "", token: "", shots: "", seconds: "3", stream: "adaptor1", skip: "" });
+const edge = given.edge || given.base;
+const seconds = Number(given.seconds);
+const checks = new Checks();
+
+const ADAPTOR = fileURLToPath(new URL("node_modules/@antmedia/webrtc_adaptor/dist/browser/webrtc_adaptor.js", import.meta.url));
+const PAGE = `<!doctype html><title>adaptor</title><video id="local" autoplay muted playsinline width="480"></video>
+<video id="remote" autoplay muted playsinline width="480"></video><script src="/adaptor.js"></script>`;
+
+/** A page with the adaptor and nothing else. */
+async function servePage() {
+  const script = await readFile(ADAPTOR);
+  const server = createServer((request, response) => {
+    if (request.url === "/adaptor.js") response.writeHead(200, { "content-type": "text/javascript" }).end(script);
+    else if (request.url === "/") response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
+    else response.writeHead(404).end();
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { address: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+}
+
+/** Leads new connections to `target`, which can change: the way through a load balancer. */
+async function proxy(target) {
+  const state = { target: new URL(target) };
+  const server = createTcpServer((client) => {
+    const upstream = connect(Number(state.target.port), state.target.hostname);
+    const both = [client, upstream];
+    for (const [from, to] of [both, [upstream, client]]) {
+      from.pipe(to);
+      from.on("error", () => to.destroy());
+      from.on("close", () => to.destroy());
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, lead: (to) => (state.target = new URL(to)), close: () => server.close() };
+}
+
+/** Runs in the page: starts an adaptor and notes what it tells. */
+function start({ url, play }) {
+  const client = { told: [], errors: [], data: [] };
+  window.client = client;
+  client.adaptor = new window.webrtc_adaptor.WebRTCAdaptor({
+    websocket_url: url,
+    isPlayMode: play,
+    mediaConstraints: { video: { width: 1280, height: 720 }, audio: true },
+    localVideoElement: document.getElementById("local"),
+    remoteVideoElement: document.getElementById("remote"),
+    sdp_constraints: { OfferToReceiveAudio: false, OfferToReceiveVideo: false },
+    callback: (info, detail) => {
+      client.told.push(info);
+      client[info] = detail;
+      if (info === "data_received") client.data.push(typeof detail.data === "string" ? detail.data : `${detail.data.byteLength} bytes`);
+    },
+    callbackError: (error, message) => client.errors.push({ error, message }),
+  });
+}
+
+const page = await servePage();
+const chrome = await browserWithCamera(given);
+const socket = (base) => `${base.replace(/^http/, "ws")}/${given.app}/websocket`;
+
+async function client(base, play) {
+  const tab = await chrome.newPage({ viewport: { width: 1000, height: 420 } });
+  await tab.goto(page.address);
+  await tab.evaluate(start, { url: socket(base), play });
+  await told(tab, "initialized");
+  return tab;
+}
+
+const told = (tab, name, ms = 10_000) =>
+  within(ms, `the client is told ${name}`, () => tab.evaluate((one) => window.client.told.includes(one), name));
+const refused = (tab, name, ms = 10_000) =>
+  within(ms, `the client is refused with ${name}`, () => tab.evaluate((one) => window.client.errors.some(({ error }) => error === one), name)).catch(
+    async (error) => {
+      throw new Error(`${error.message}; it has: ${JSON.stringify(await tab.evaluate(() => window.client.errors))}`);
+    },
+  );
+const call = (tab, method, ...args) => tab.evaluate(([name, all]) => window.client.adaptor[name](...all), [method, args]);
+
+/** Frames that the remote video decoded, and its height. */
+const picture = (tab, stream) =>
+  tab.evaluate(async (id) => {
+    const report = await window.client.adaptor.remotePeerConnection[id].getStats();
+    const video = [...report.values()].find((entry) => entry.type === "inbound-rtp" && entry.kind === "video");
+    return { frames: video?.framesDecoded ?? 0, height: video?.frameHeight ?? 0, lost: video?.packetsLost ?? 0 };
+  }, stream);
+
+async function decodes(tab, stream, ms = 15_000) {
+  return within(ms, "frames are decoded", async () => {
+    const before = await picture(tab, stream);
+    await sleep(seconds * 1000);
+    const after = await picture(tab, stream);
+    const frames = after.frames - before.frames;
+    if (frames < seconds * 5) throw new Error(`${frames} frames in ${seconds} s`);
+    return `${frames} frames in ${seconds} s, ${after.height}p, ${after.lost} packets lost`;
+  });
+}
+
+async function videoPlays(tab, ms = 20_000) {
+  return within(ms, "the picture moves", async () => {
+    const before = await position(tab);
+    await sleep(seconds * 1000);
+    const after = await position(tab);
+    if (after.decoded - before.decoded < seconds * 5) throw new Error(`${after.decoded - before.decoded} frames in ${seconds} s`);
+    return `${after.decoded - before.decoded} frames in ${seconds} s, ${after.width}x${after.height}`;
+  });
+}
+
+async function publishAndPlay() {
+  const { stream } = given;
+  const publisher = await client(given.base, false);
+  await call(publisher, "publish", stream, "");
+  await checks.holds("the adaptor publishes", () => told(publisher, "publish_started"));
+  const viewer = await client(edge, true);
+  await call(viewer, "play", stream, "");
+  await checks.holds("it plays on another node", () => told(viewer, "play_started"));
+  await checks.holds("and frames are decoded there", () => decodes(viewer, stream));
+  await shot(given, viewer, "adaptor-play");
+
+  await checks.holds("the data channel opens on both sides", async () => {
+    await told(publisher, "data_channel_opened");
+    await told(viewer, "data_channel_opened");
+  });
+  const gets = (tab, text) => within(5000, `"${text}" arrives`, () => tab.evaluate((one) => window.client.data.includes(one), text));
+  await call(publisher, "sendData", stream, "from the publisher");
+  await checks.holds("the publisher's message reaches the player", () => gets(viewer, "from the publisher"));
+  await call(viewer, "sendData", stream, "from the player");
+  await checks.holds("the player's message reaches the publisher", () => gets(publisher, "from the player"));
+  await publisher.evaluate((id) => window.client.adaptor.sendData(id, new Uint8Array(40_000).buffer), stream);
+  await checks.holds("a large binary message arrives whole", () => gets(viewer, "40000 bytes"));
+
+  const second = await client(given.base, false);
+  await call(second, "publish", stream, "");
+  await checks.holds("a stream in use is refused by its name", () => refused(second, "streamIdInUse"));
+  await second.close();
+  const lost = await client(edge, true);
+  await call(lost, "play", `${stream}-that-is-not`, "");
+  await checks.holds("an unknown stream is refused by its name", () => refused(lost, "no_stream_exist"));
+  await lost.close();
+
+  for (const [mode, name] of [["webrtc", "WHEP"], ["auto", "hls.js"]]) {
+    const tab = await chrome.newPage({ viewport: { width: 1000, height: 600 } });
+    await checks.holds(`${name} plays the same stream`, async () => {
+      await tab.goto(`${edge}/${given.app}/play.html?id=${stream}&mute=true&mode=${mode}`);
+      const seen = await videoPlays(tab);
+      const { way } = await tab.evaluate(() => window.sluicePlayer.stats());
+      if (way !== (mode === "webrtc" ? "webrtc" : "hls")) throw new Error(`the page plays by ${way}`);
+      return seen;
+    });
+    await shot(given, tab, `adaptor-${mode}`);
+    await tab.close();
+  }
+  await call(publisher, "stop", stream);
+  await checks.holds("the adaptor stops", () => told(publisher, "publish_finished"));
+  await publisher.close();
+  await viewer.close();
+}
+
+async function quality() {
+  const stream = `${given.stream}-simulcast`;
+  const publisher = await publishByPage(chrome, { ...given, stream, query: "&simulcast=true&height=720" });
+  const viewer = await client(edge, true);
+  await call(viewer, "play", stream, "");
+  await told(viewer, "play_started");
+  const heights = await checks.holds("the renditions of a simulcast publisher are listed", () =>
+    within(30_000, "at least two renditions", async () => {
+      await call(viewer, "getStreamInfo", stream);
+      await sleep(500);
+      const listed = await viewer.evaluate(() => (window.client.streamInformation?.streamInfo ?? []).map(({ streamHeight }) => streamHeight));
+      return listed.length >= 2 && listed.sort((a, b) => a - b);
+    }),
+  );
+  if (heights !== null) {
+    const becomes = (height) => within(8000, `${height}p arrives`, async () => (await picture(viewer, stream)).height === height && `${height}p`);
+    await call(viewer, "forceStreamQuality", stream, heights[0]);
+    await checks.holds("forceStreamQuality: the lowest rendition comes", () => becomes(heights[0]));
+    await call(viewer, "forceStreamQuality", stream, heights.at(-1));
+    await checks.holds("forceStreamQuality: the highest rendition comes", () => becomes(heights.at(-1)));
+    await checks.holds("and it is told", () => told(viewer, "resolutionChangeInfo"));
+  }
+  await shot(given, viewer, "adaptor-quality");
+  await shot(given, publisher, "publish-simulcast", true);
+  await publisher.close();
+  await viewer.close();
+}
+
+async function rtmp() {
+  const stream = `${given.stream}-rtmp`;
+  const publisher = publishClock({ ...given, stream });
+  const tab = await chrome.newPage({ viewport: { width: 640, height: 360 } });
+  await tab.goto(`${edge}/${given.app}/play.html?id=${stream}&mute=true&mode=webrtc`);
+  await checks.holds("published by RTMP, it plays by WHEP", async () => {
+    const seen = await videoPlays(tab, 30_000);
+    const { way } = await tab.evaluate(() => window.sluicePlayer.stats());
+    if (way !== "webrtc") throw new Error("the page fell back to HLS");
+    return seen;
+  });
+  const sound = () =>
+    tab.evaluate(() => {
+      const tracks = document.querySelector("video").srcObject?.getAudioTracks() ?? [];
+      return tracks.length > 0 && !tracks[0].muted;
+    });
+  await checks.holds("with its sound", () => within(10_000, "sound arrives", sound));
+  await tab.close();
+  await publisher.stop();
+}
+
+async function drain() {
+  const stream = `${given.stream}-drain`;
+  const balancer = await proxy(given.base);
+  const publisher = await client(balancer.url, false);
+  await call(publisher, "publish", stream, "");
+  await told(publisher, "publish_started");
+  const viewer = await client(edge, true);
+  await call(viewer, "play", stream, "");
+  await told(viewer, "play_started");
+  await decodes(viewer, stream);
+  balancer.lead(given.other);
+  const mark = (method) =>
+    fetch(`${given.other}/rest/v2/cluster/node/${given.node}/drain`, { method, headers: { authorization: `Bearer ${given.token}` } });
+  const answer = await mark("POST");
+  checks.check("the node is drained", answer.ok, `status ${answer.status}`);
+  try {
+    await checks.holds("its publisher is told, and reconnects by itself", () => told(publisher, "reconnection_attempt_for_publisher", 60_000));
+    await checks.holds("it publishes again, at the other node", () =>
+      within(30_000, "publish_started again", () => publisher.evaluate(() => window.client.told.filter((one) => one === "publish_started").length >= 2)));
+    await checks.holds("and the viewer sees it", () => decodes(viewer, stream, 30_000));
+  } finally {
+    await mark("DELETE");
+  }
+  await publisher.close();
+  await viewer.close();
+  balancer.close();
+}
+
+const parts = { publishAndPlay, quality, rtmp, ...(given.other !== "" && given.token !== "" && { drain }) };
+try {
+  for (const [name, part] of Object.entries(parts)) {
+    if (given.skip.split(",").includes(name)) continue;
+    try {
+      await part();
+    } catch (error) {
+      checks.check(`${name} ran through`, false, error.message.split("\n")[0]);
+    }
+  }
+} finally {
+  await chrome.close();
+  page.close();
+}
+checks.end("browser webrtc");

@@ -1,0 +1,85 @@
+"""WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
+
+    run.py [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--keep]
+
+All four when none is named:
+    adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, drain
+    pages      publish.html to play.html by WebRTC, and hls.js beside it
+    latency    glass to glass, WHIP to WHEP through origin and edge
+    impaired   a viewer behind a bad link (relay.py)
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "e2e/cluster"))
+
+import checks as checking
+from cluster import LOCAL, Cluster
+
+PARTS = ("adaptor", "pages", "latency", "impaired")
+PATIENCE = 600
+
+
+def start(work, base):
+    """The cluster; the second edge is reached by a relay, too. Answers it and the relay's address."""
+    cluster = Cluster(work, "static", origins=2, edges=2, base=base)
+    relay = f"{LOCAL}:{base + 9}"
+    for node in cluster.nodes.values():
+        # Each has ten ports, of which HTTP, RTMP and the cluster take three.
+        node.media = f"{LOCAL}:{node.http + 3}"
+        node.env = {"SLUICE_RTC_ADDR": node.media, "SLUICE_RTC_CANDIDATES": node.media}
+    far = cluster["e2"]
+    far.env["SLUICE_RTC_CANDIDATES"] = f"{relay},{far.media}"
+    cluster.start()
+    return cluster, relay
+
+
+def commands(cluster, relay, given):
+    """What to run, by name."""
+    o1, o2, e1, e2 = (cluster[name] for name in ("o1", "o2", "e1", "e2"))
+    rtmp = f"rtmp://{LOCAL}:{o1.rtmp}"
+    browser = ROOT / "e2e/browser"
+    return {
+        "adaptor": [browser / "webrtc.mjs", "--base", o1.url, "--edge", e1.url, "--other", o2.url, "--node", o1.name, "--token",
+                    cluster.token, "--rtmp", rtmp],
+        "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
+        "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
+        "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relay,
+                     "--seconds", given.seconds],
+    }
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    options.add_argument("--shots", help="save pictures of the pages here")
+    options.add_argument("--seconds", type=int, default=60, help="how long latency and impaired measure")
+    options.add_argument("--base", type=int, default=23900, help="the nodes' ports begin here")
+    options.add_argument("--keep", action="store_true", help="keep logs and data")
+    given = options.parse_args()
+    for part in given.parts:
+        if part not in PARTS:
+            options.error(f"there is no {part}: {', '.join(PARTS)}")
+
+    def body(work, checks):
+        cluster, relay = start(work, given.base)
+        known = commands(cluster, relay, given)
+        for part in given.parts or PARTS:
+            command = ["node", *(str(word) for word in known[part])]
+            if given.shots and part != "latency":
+                command += ["--shots", given.shots]
+            try:
+                done = subprocess.run(command, timeout=PATIENCE, check=False).returncode
+            except subprocess.TimeoutExpired:
+                done = f"not done within {PATIENCE} s"
+            checks.check(part, done == 0, "" if done == 0 else done)
+
+    return checking.run("webrtc", body, given.keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
