@@ -324,10 +324,13 @@ impl Packager {
         let counts: Vec<usize> = self.renditions().iter().map(|r| r.window(|w| w.listed().len())).collect();
         let tracks = match self.settings.segment_type {
             SegmentType::Fmp4 => {
-                let videos = self.stream.configs().iter().filter(|c| c.is_video()).count();
-                self.stream.tracks().len() - videos.saturating_sub(1)
+                let picture = self.stream.picture().map(|t| t.id);
+                let packaged = |t: &Arc<sluice_media::Track>| match t.config().is_video() {
+                    true => picture == Some(t.id),
+                    false => sound.has(t.id, &t.config()),
+                };
+                self.stream.tracks().iter().filter(|t| packaged(t)).count()
             }
-            SegmentType::Fmp4 => self.stream.tracks().iter().filter(|t| sound.has(t.id, &t.config())).count(),
             SegmentType::MpegTs => 1,
         };
         counts.iter().any(|n| *n >= 2) || (counts.len() >= tracks && counts.iter().all(|n| *n >= 1))

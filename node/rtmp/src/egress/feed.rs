@@ -245,8 +245,11 @@ impl Writer {
 
     fn group(&mut self, track: TrackId, config: &Arc<TrackConfig>, start: Timestamp, independent: bool) {
         // Of several renditions RTMP carries the best.
-        if config.is_video() && self.stream.picture().is_some_and(|t| t.id != track) {
-        if !config.is_video() && !self.plays(track, config, start) {
+        let carried = match config.is_video() {
+            true => self.stream.picture().is_none_or(|t| t.id == track),
+            false => self.plays(track, config, start),
+        };
+        if !carried {
             return;
         }
         let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
