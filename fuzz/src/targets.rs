@@ -6,6 +6,7 @@ mod control;
 mod metrics;
 mod relay;
 mod replica;
+mod rtc;
 mod rtmp;
 mod sdp;
 mod session;
@@ -25,6 +26,9 @@ const VALUES: Budget = Budget { fixed: 768 * KIB, per_byte: 16 };
 /// Each piece of a text becomes a text of its own, and a byte that is not UTF-8 becomes three, which the target encodes
 /// in nine.
 const TEXTS: Budget = Budget { fixed: 64 * KIB, per_byte: 64 };
+
+/// Two WebRTC sessions, and the certificate that is made once.
+const RTC: Budget = Budget { fixed: 512 * KIB, per_byte: 64 };
 
 const PLAIN: Target = Target { name: "", run: |_| {}, memory: MODEST, also: &[], words: &[] };
 
@@ -162,4 +166,6 @@ pub const TARGETS: &[Target] = &[
         words: sdp::WORDS,
         ..PLAIN
     },
+    Target { name: "rtc_stun", run: rtc::stun, memory: RTC, also: &["rtc_peer"], words: rtc::WORDS },
+    Target { name: "rtc_peer", run: rtc::datagrams, memory: RTC, also: &["rtc_stun"], words: rtc::WORDS },
 ];

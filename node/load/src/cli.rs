@@ -19,8 +19,12 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Publish many small streams over RTMP, and count those that fail or are lost.
     Ingest(Ingest),
+    /// Publish streams over WHIP, each video frame stamped with the wall clock.
+    PublishWhip(PublishWhip),
     /// Play over RTMP.
     PlayRtmp(PlayRtmp),
+    /// Play over WHEP: count packets and losses, and the delay of stamped frames.
+    PlayWhep(PlayWhep),
     /// Play HLS: LL-HLS with blocking reloads and parts where the server offers it, else whole segments.
     PlayHls(PlayHls),
     /// Fetch HLS segments, or any other files, over connections that stay open.
@@ -110,6 +114,26 @@ pub(crate) struct PlayRtmp {
     /// When a stream ends or a connection breaks, play the same stream again after 0.1 to 1 s.
     #[arg(long)]
     pub(crate) reconnect: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PublishWhip {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
+    /// Simulcast layers, of a sixth, a third and all of the bit rate; a file is the same in each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub(crate) simulcast: u8,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlayWhep {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// One viewer in so many decrypts, and looks for stamps; the others only count.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) decrypt_every: u32,
 }
 
 #[derive(Args, Debug)]

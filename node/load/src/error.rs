@@ -44,6 +44,12 @@ pub(crate) enum Error {
     Status(hyper::StatusCode, String),
     #[error("GET {0} was answered with more than {1} bytes")]
     TooLong(String, usize),
+    #[error("{0} {2} was answered with {1}: {3}")]
+    Refused(&'static str, hyper::StatusCode, String, String),
+    #[error("the server's session description cannot be used: {0}")]
+    Answer(String),
+    #[error("{0}")]
+    Rtc(String),
     #[error("{0}")]
     Playlist(String),
     #[error("process {0} cannot be measured: {1}")]

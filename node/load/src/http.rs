@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -36,6 +36,13 @@ impl Server {
         let host = HeaderValue::from_str(&url.authority);
         let host = host.map_err(|_| Error::Url(text.to_owned(), "its host has odd characters"))?;
         Ok(Server { url, address, host })
+    }
+}
+
+impl Server {
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -185,7 +192,10 @@ fn request(server: &Server, uri: &Uri) -> Request<Empty<Bytes>> {
     request
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, Error> {
+async fn connect<B>(address: SocketAddr) -> Result<SendRequest<B>, Error>
+where
+    B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+{
     let failed = |e| Error::Connect(address.to_string(), e);
     let socket = timeout(PATIENCE, TcpStream::connect(address)).await;
     let socket = socket.map_err(|_| Error::Timeout("take the connection", PATIENCE))?.map_err(failed)?;
@@ -194,4 +204,60 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, Error
     // It ends when the sender is dropped or the server closes; whoever waits for an answer learns why.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// The longest body of an answer to [`post`], in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// What a [`post`] was answered with.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    /// The path of what was made.
+    pub(crate) location: Option<String>,
+    pub(crate) body: String,
+}
+
+/// Posts a body to the server's path, over a connection of its own.
+pub(crate) async fn post(server: &Server, kind: &'static str, body: String) -> Result<Posted, Error> {
+    let path = &server.url.path;
+    let (head, text) = once(server, Method::POST, path, kind, body).await?;
+    if head.status != StatusCode::CREATED {
+        return Err(Error::Refused(
+            "POST",
+            head.status,
+            path.clone(),
+            text.trim().chars().take(200).collect(),
+        ));
+    }
+    let location = head.headers.get(LOCATION).and_then(|v| v.to_str().ok());
+    let location = location.map(|location| server.url.join(path, location)).transpose()?;
+    Ok(Posted { location, body: text })
+}
+
+/// Deletes a path of the server.
+pub(crate) async fn delete(server: &Server, path: &str) -> Result<(), Error> {
+    let (head, text) = once(server, Method::DELETE, path, "text/plain", String::new()).await?;
+    let refused = |text: String| Error::Refused("DELETE", head.status, path.to_owned(), text);
+    if head.status.is_success() { Ok(()) } else { Err(refused(text.trim().chars().take(200).collect())) }
+}
+
+async fn once(
+    server: &Server,
+    method: Method,
+    path: &str,
+    kind: &'static str,
+    body: String,
+) -> Result<(hyper::http::response::Parts, String), Error> {
+    let uri: Uri = path.parse().map_err(|_| Error::Path(path.to_owned()))?;
+    let exchange = async {
+        let mut sender = connect(server.address).await?;
+        let mut request = request(server, &uri).map(|_| Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        let body = body.map_err(|_| Error::TooLong(path.to_owned(), MAX_ANSWER))?.to_bytes();
+        Ok((head, String::from_utf8_lossy(&body).into_owned()))
+    };
+    timeout(PATIENCE, exchange).await.map_err(|_| Error::Timeout("answer a request", PATIENCE))?
 }

@@ -3,8 +3,8 @@
 //! - [`cli`]: the commands and their options; [`target`]: addresses, and which of them are allowed;
 //! - [`run`]: starts clients at a rate, waits, measures a window; [`stats`], [`continuity`], [`report`], [`process`]: what
 //!   is counted, and what is said in the end;
-//! - [`publish`], [`play_rtmp`], [`play_hls`], [`segments`]: one client of each kind, on top of [`rtmp`],
-//!   [`http`] and [`playlist`];
+//! - [`publish`], [`publish_whip`], [`play_rtmp`], [`play_whep`], [`play_hls`], [`segments`]: one client of each kind, on
+//!   top of [`rtmp`], [`rtc`], [`http`] and [`playlist`];
 //! - [`source`], [`flv`], [`synthetic`]: what is published; [`stamp`]: the clock in its frames;
 //! - [`bench`]: Sluice next to nginx, as a table.
 
@@ -16,10 +16,13 @@ mod flv;
 mod http;
 mod play_hls;
 mod play_rtmp;
+mod play_whep;
 mod playlist;
 mod process;
 mod publish;
+mod publish_whip;
 mod report;
+mod rtc;
 mod rtmp;
 mod run;
 mod segments;
@@ -56,6 +59,8 @@ fn execute(cli: Cli) -> Result<bool, Error> {
         Command::Publish(o) => (publish::run(&o.load, &o.source)?, o.load.json),
         Command::Ingest(o) => (publish::run(&o.load, &o.source)?, o.load.json),
         Command::PlayRtmp(o) => (play_rtmp::run(&o.load, o.reconnect)?, o.load.json),
+        Command::PublishWhip(o) => (publish_whip::run(&o)?, o.load.json),
+        Command::PlayWhep(o) => (play_whep::run(&o)?, o.load.json),
         Command::PlayHls(o) => (play_hls::run(&o)?, o.load.json),
         Command::Segments(o) => (segments::run(&o.load, o.requests_per_second)?, o.load.json),
     };

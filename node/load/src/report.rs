@@ -28,6 +28,9 @@ pub(crate) struct Report {
     pub(crate) frames_s: f64,
     pub(crate) frames_s_least: f64,
     pub(crate) lost_frames: u64,
+    /// RTP packets a second of all clients together, and those that were missing.
+    pub(crate) packets_s: f64,
+    pub(crate) lost_packets: u64,
     pub(crate) requests: u64,
     pub(crate) failed_requests: u64,
     /// From a client's start to its first media, in the whole run, milliseconds.
@@ -75,6 +78,9 @@ impl fmt::Display for Report {
             "  {:.2} Mbit/s in all; {:.1} frames/s a client, {:.1} for the worst; {} frames lost",
             self.mbit_s, self.frames_s, self.frames_s_least, self.lost_frames
         )?;
+        if self.packets_s > 0.0 {
+            writeln!(f, "  {:.0} packets/s, {} lost", self.packets_s, self.lost_packets)?;
+        }
         if self.requests > 0 {
             let rate = self.requests as f64 / self.window_s;
             writeln!(

@@ -145,6 +145,8 @@ impl Window {
             frames_s: frames as f64 / seconds / clients,
             frames_s_least: least as f64 / seconds,
             lost_frames: stats.lost.load(Relaxed),
+            packets_s: stats.packets.load(Relaxed) as f64 / seconds,
+            lost_packets: stats.lost_packets.load(Relaxed),
             requests: stats.requests.load(Relaxed),
             failed_requests: stats.failed_requests.load(Relaxed),
             start_ms: stats.start.quantiles(),

@@ -25,6 +25,9 @@ pub(crate) struct Stats {
     first_error: Mutex<Option<String>>,
     /// Bytes of media and playlists in the window.
     pub(crate) bytes: AtomicU64,
+    /// RTP packets in the window, and those that were missing.
+    pub(crate) packets: AtomicU64,
+    pub(crate) lost_packets: AtomicU64,
     /// Requests in the window, and those of them that failed.
     pub(crate) requests: AtomicU64,
     pub(crate) failed_requests: AtomicU64,
@@ -65,6 +68,8 @@ impl Stats {
             asked_to_reconnect: AtomicU64::new(0),
             first_error: Mutex::new(None),
             bytes: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
+            lost_packets: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failed_requests: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -78,7 +83,10 @@ impl Stats {
 
     /// Begins the window.
     pub(crate) fn reset(&self) {
-        for counter in [&self.bytes, &self.requests, &self.failed_requests, &self.lost] {
+        let packets = [&self.packets, &self.lost_packets];
+        for counter in
+            [&self.bytes, &self.requests, &self.failed_requests, &self.lost].into_iter().chain(packets)
+        {
             counter.store(0, Relaxed);
         }
         self.frames.iter().for_each(|f| f.store(0, Relaxed));

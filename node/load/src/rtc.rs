@@ -1,0 +1,12 @@
+//! The client's side of WHIP and WHEP: descriptions, one UDP socket a session, and what goes over it. The connection itself (ICE, DTLS,
+//! SRTP) is that of `sluice-rtc`, in the calling role.
+
+mod description;
+mod feedback;
+mod packetize;
+mod session;
+
+pub(crate) use description::{Answer, LAYERS, Offer, Wants};
+pub(crate) use feedback::{Received, sender_report};
+pub(crate) use packetize::{Head, h264};
+pub(crate) use session::{Got, Session};
