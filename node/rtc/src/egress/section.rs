@@ -289,6 +289,8 @@ impl Section {
             if let Some(group) = self.next_group(&lane) {
                 self.target = None;
                 self.holding = true;
+                // Whether this one is too much as well is yet to be seen.
+                self.thinned = false;
                 self.reading = Some(Reading::new(&lane, Some(group)));
                 return Some(lane.height());
             }
