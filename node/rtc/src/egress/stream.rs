@@ -266,7 +266,8 @@ impl RtpStream {
             self.header = Header::new(sending.payload.pt, sending.ssrc, &sending.extensions, None);
         }
         let known = self.reports.iter().take(self.reported);
-        let (_, at) = known.into_iter().find(|(ntp, _)| block.last_report != 0 && *ntp == block.last_report)?;
+        let (_, at) =
+            known.into_iter().find(|(ntp, _)| block.last_report != 0 && *ntp == block.last_report)?;
         let held = i64::from(block.delay) * 1_000_000 / 65_536;
         u64::try_from(micros - at - held).ok().map(Duration::from_micros)
     }
