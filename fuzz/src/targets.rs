@@ -3,6 +3,7 @@
 mod cluster;
 mod codec;
 mod control;
+mod egress;
 mod metrics;
 mod relay;
 mod replica;
@@ -151,6 +152,14 @@ pub const TARGETS: &[Target] = &[
         // A byte or two may be a record that is refused with a reason.
         memory: Budget { fixed: 512 * KIB, per_byte: 1024 },
         words: replica::WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "rtc_rtcp_egress",
+        run: egress::rtcp,
+        // The stream that is sent is made with the first input.
+        memory: Budget { fixed: 4 << 20, per_byte: 64 },
+        words: egress::WORDS,
         ..PLAIN
     },
 ];
