@@ -3,6 +3,7 @@
 mod cluster;
 mod codec;
 mod control;
+mod egress;
 mod metrics;
 mod relay;
 mod replica;
@@ -168,4 +169,11 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "rtc_stun", run: rtc::stun, memory: RTC, also: &["rtc_peer"], words: rtc::WORDS },
     Target { name: "rtc_peer", run: rtc::datagrams, memory: RTC, also: &["rtc_stun"], words: rtc::WORDS },
+        name: "rtc_rtcp_egress",
+        run: egress::rtcp,
+        // The stream that is sent is made with the first input.
+        memory: Budget { fixed: 4 << 20, per_byte: 64 },
+        words: egress::WORDS,
+        ..PLAIN
+    },
 ];

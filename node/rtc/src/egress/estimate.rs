@@ -112,11 +112,11 @@ impl Estimate {
             Usage::Normal if self.loss < LITTLE_LOSS && settled => self.grow(delivered, rtt, now),
             _ => self.grown = now,
         }
-        if self.loss > MUCH_LOSS && settled {
+        if self.loss > MUCH_LOSS && lost > 0 && settled {
             let less = self.bits * (1.0 - 0.5 * self.loss);
-            // Where much is lost, what arrives is what the link carries.
-            let to = delivered.filter(|_| self.loss > 2.0 * MUCH_LOSS).map_or(less, |d| d.min(less));
-            self.fall(to, now);
+            // Where much is lost, what arrives is what the link carries; and it carries no less.
+            let most = delivered.filter(|_| self.loss > 2.0 * MUCH_LOSS).map_or(less, |d| d.min(less));
+            self.fall(most.max(DECREASE * delivered.unwrap_or(0.0)), now);
         }
     }
 

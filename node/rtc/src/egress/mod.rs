@@ -49,8 +49,9 @@ const DECIDE: Duration = Duration::from_millis(100);
 const REPORT: Duration = Duration::from_secs(1);
 /// Packets that a viewer may ask for again before they are sent.
 const WAITING: usize = 512;
-/// They may take this share of what the link carries, and so many bytes at once.
+/// They may take this share of what the link carries, of so many bits a second at least, and so many bytes at once.
 const AGAIN: f64 = 0.35;
+const AGAIN_OF: f64 = 400_000.0;
 const AGAIN_BYTES: f64 = 48_000.0;
 /// Events that wait to be taken.
 const EVENTS: usize = 32;
@@ -237,7 +238,9 @@ impl Egress {
             }
         }
         let padding = out.link.padding(micros);
-        if let (Some(bytes), Some(s)) = (padding, self.sections.iter_mut().find(|s| s.sending.video && s.enabled)) {
+        if let (Some(bytes), Some(s)) =
+            (padding, self.sections.iter_mut().find(|s| s.sending.video && s.enabled))
+        {
             s.rtp.pad(bytes, &s.lanes, &mut out);
         }
         self.pace = self.pace_for(waiting);
@@ -386,7 +389,7 @@ impl Egress {
         self.paced = now;
         let most = (self.pace * BURST).clamp(BURST_BYTES.0, BURST_BYTES.1);
         self.allowance = (self.allowance + self.pace * elapsed).min(most);
-        let again = AGAIN * self.link.estimate.bits() / 8.0;
+        let again = AGAIN * self.link.estimate.bits().max(AGAIN_OF) / 8.0;
         self.again_allowance = (self.again_allowance + again * elapsed).min(AGAIN_BYTES);
     }
 

@@ -92,11 +92,13 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// The sequence numbers in the items of a NACK, at most `most`.
 pub(crate) fn lost(items: &[u8], most: usize) -> impl Iterator<Item = u16> {
-    let items = items.chunks_exact(4).map(|i| {
-        (u16::from_be_bytes([i[0], i[1]]), u32::from(u16::from_be_bytes([i[2], i[3]])) << 1 | 1)
-    });
+    let items = items
+        .chunks_exact(4)
+        .map(|i| (u16::from_be_bytes([i[0], i[1]]), u32::from(u16::from_be_bytes([i[2], i[3]])) << 1 | 1));
     items
-        .flat_map(|(first, mask)| (0..17u16).filter(move |i| mask >> i & 1 == 1).map(move |i| first.wrapping_add(i)))
+        .flat_map(|(first, mask)| {
+            (0..17u16).filter(move |i| mask >> i & 1 == 1).map(move |i| first.wrapping_add(i))
+        })
         .take(most)
 }
 

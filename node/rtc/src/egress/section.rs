@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_media::ring::{Cursor, Peek};
 use sluice_media::Timestamp;
+use sluice_media::ring::{Cursor, Peek};
 
 use super::choose::Choice;
 use super::feed::Feed;
@@ -170,7 +170,8 @@ impl Section {
 
     /// A keyframe came too late or not at all, says the viewer.
     pub(crate) fn keyframe_wanted(&mut self, rtt: Duration, now: Instant) {
-        let recent = self.last_keyframe.is_some_and(|at| now.saturating_duration_since(at) < JUST_SENT.max(rtt));
+        let recent =
+            self.last_keyframe.is_some_and(|at| now.saturating_duration_since(at) < JUST_SENT.max(rtt));
         if recent {
             return;
         }
@@ -210,7 +211,8 @@ impl Section {
             return (None, 0);
         }
         let switched = self.place(now);
-        let Section { rtp, reading, sending, holding, thinned, last, last_keyframe, blocked, wish, .. } = self;
+        let Section { rtp, reading, sending, holding, thinned, last, last_keyframe, blocked, wish, .. } =
+            self;
         let Some(Reading { lane, cursor, group, item, at }) = reading else { return (switched, 0) };
         let video = sending.video;
         loop {
@@ -289,6 +291,8 @@ impl Section {
             if let Some(group) = self.next_group(&lane) {
                 self.target = None;
                 self.holding = true;
+                // Whether this one is too much as well is yet to be seen.
+                self.thinned = false;
                 self.reading = Some(Reading::new(&lane, Some(group)));
                 return Some(lane.height());
             }

