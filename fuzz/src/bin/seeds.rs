@@ -72,14 +72,17 @@ fn make(folder: &Path) -> io::Result<()> {
 
 /// A publisher over WebRTC as `rtc_rtp` takes it: a picture in two packets of each codec, with its sound and its reports.
 fn rtc() -> io::Result<()> {
+    /// Parameter sets in a STAP-A, written by x264.
+    const SETS: &[u8] =
+        b"\x78\x00\x18\x67\x42\xc0\x0d\xd9\x01\x51\x9e\x22\x6c\x04\x40\x00\x00\x03\x00\x40\x00\x00\x0c\x83\xc5\x0a\x92\x00\x05\x68\xcb\x83\xcb\x20";
     const PICTURES: [(&str, [&[u8]; 2]); 5] = [
-        ("h264", [&[0x78, 0, 4, 0x67, 0x42, 0xc0, 0x1f, 0, 2, 0x68, 0xce], &[0x65, 0x88, 0x84]]),
+        ("h264", [SETS, &[0x65, 0x88, 0x84]]),
         ("hevc", [&[0x60, 1, 0, 3, 0x40, 1, 7, 0, 3, 0x44, 1, 8], &[0x26, 1, 0x80, 9]]),
         ("vp8", [&[0x10, 0x10, 0, 0, 0x9d, 1, 0x2a, 64, 1, 180, 0], &[0, 7, 7]]),
         ("vp9", [&[0x08, 0x82, 0x49, 0x83, 0x42, 0, 0x77, 0xf0, 0x43, 0x76, 0x06], &[0x04, 0x38]]),
         (
             "av1",
-            [&[0x18, 0x0a, 11, 0, 0, 0, 0x0c, 0xc4, 0xff, 0x67, 0, 0xbe, 0, 0x10], &[0x10, 0x32, 0x10, 0x20]],
+            [&[0x18, 0x0a, 11, 0, 0, 0, 0x0c, 0xc4, 0xff, 0x67, 0, 0xbe, 0, 0x10], &[0x10, 0x30, 0x10, 0x20]],
         ),
     ];
     for (i, (name, parts)) in (0u8..).zip(PICTURES) {
