@@ -8,6 +8,7 @@ mod metrics;
 mod relay;
 mod replica;
 mod rtc;
+mod rtc_media;
 mod rtmp;
 mod sdp;
 mod session;
@@ -169,6 +170,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "rtc_stun", run: rtc::stun, memory: RTC, also: &["rtc_peer"], words: rtc::WORDS },
     Target { name: "rtc_peer", run: rtc::datagrams, memory: RTC, also: &["rtc_stun"], words: rtc::WORDS },
+    Target {
         name: "rtc_rtcp_egress",
         run: egress::rtcp,
         // The stream that is sent is made with the first input.
@@ -176,4 +178,13 @@ pub const TARGETS: &[Target] = &[
         words: egress::WORDS,
         ..PLAIN
     },
+    Target {
+        name: "rtc_rtp",
+        run: rtc_media::rtp,
+        // A source may wait for 2,048 packets that are missing; there may be 32.
+        memory: Budget { fixed: 16 << 20, per_byte: 256 },
+        words: rtc_media::WORDS,
+        ..PLAIN
+    },
+    Target { name: "rtc_rtcp", run: rtc_media::rtcp, words: rtc_media::WORDS, ..PLAIN },
 ];

@@ -341,6 +341,9 @@ impl Publisher {
     /// The publisher is done: the stream ends. When it is done because another takes the stream over, the
     /// stream goes on with that one.
     pub fn finish(mut self) {
+        while let Some((lane, frame)) = self.held.pop_front() {
+            self.picture(lane, frame, SystemTime::now());
+        }
         self.finished = true;
     }
 }

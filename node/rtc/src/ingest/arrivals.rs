@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Between two reports.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Packets in one report.
-const MOST: u64 = 256;
+const MOST: u64 = 200;
 /// Packets that wait to be reported.
 const WAITING: usize = 4096;
 /// The unit of arrival times, in microseconds.

@@ -7,6 +7,8 @@ use crate::rtp::Packet;
 
 /// SSRCs that are known at most; browsers use two for each layer.
 const MOST: usize = 32;
+/// Layers at most: as many as a stream has tracks.
+const LAYERS: usize = 16;
 
 /// What a packet's SSRC belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Bindings {
                 let same = |l: &Layer| (&l.mid, &l.rid, l.index) == (&section.mid, &rid, index);
                 let at = match self.layers.iter().position(same) {
                     Some(at) => at,
-                    None if self.layers.len() < MOST => {
+                    None if self.layers.len() < LAYERS => {
                         let mid = section.mid.clone();
                         self.layers.push(Layer { mid, rid, index, section: None, ssrc: None });
                         self.layers.len() - 1

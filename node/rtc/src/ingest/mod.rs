@@ -239,9 +239,10 @@ impl Ingest {
             if self.sources[layer].deadline(self.rtt).is_some_and(|at| at <= now) {
                 self.drain(layer, now, wall);
             }
-            if self.next_keyframe(&self.sources[layer]).is_some_and(|at| at <= now) {
-                self.sources[layer].want_keyframe(now);
-            }
+        }
+        // All together, so that the layers begin their groups together.
+        if self.live().any(|(_, source, _)| self.next_keyframe(source).is_some_and(|at| at <= now)) {
+            self.want_keyframe(now);
         }
         self.tracks.handle_timeout(now, wall);
         self.tracks.flush();
