@@ -20,13 +20,8 @@ impl PeerConnectionEventHandler for Quiet {}
 async fn client() -> impl PeerConnection {
     let mut engine = MediaEngine::default();
     engine.register_default_codecs().unwrap();
-    PeerConnectionBuilder::new()
-        .with_media_engine(engine)
-        .with_handler(Arc::new(Quiet))
-        .with_udp_addrs(vec!["127.0.0.1:0"])
-        .build()
-        .await
-        .unwrap()
+    let builder = PeerConnectionBuilder::new().with_media_engine(engine).with_handler(Arc::new(Quiet));
+    Box::pin(builder.with_udp_addrs(vec!["127.0.0.1:0"]).build()).await.unwrap()
 }
 
 async fn receives(client: &impl PeerConnection) {
