@@ -11,6 +11,8 @@ mod transport;
 mod write;
 
 #[cfg(test)]
+mod interop;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::net::SocketAddr;

@@ -468,19 +468,6 @@ fn fragments() {
     assert_eq!((back.candidates, back.ended, back.ice), (3, true, Some(local().ice)));
 }
 
-#[test]
-fn the_library_reads_what_we_write() {
-    use webrtc::peer_connection::RTCSessionDescription;
-    let answered = answer_publisher(&chromium("sendonly", "sendonly", ""), &local(), &takes()).unwrap();
-    let played =
-        answer_player(&chromium("recvonly", "recvonly", ""), &local(), &[h264("42e01f"), opus()]).unwrap();
-    let offered = offer_player(&local(), &[h264("42e01f"), opus()], None);
-    RTCSessionDescription::answer(answered.sdp).unwrap().unmarshal().unwrap();
-    RTCSessionDescription::answer(played.sdp).unwrap().unmarshal().unwrap();
-    let parsed = RTCSessionDescription::offer(offered.sdp).unwrap().unmarshal().unwrap();
-    assert_eq!(parsed.media_descriptions.len(), 3);
-}
-
 proptest! {
     #[test]
     fn anything_is_survived(text in ".{0,400}") {
