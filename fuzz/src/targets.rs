@@ -12,6 +12,7 @@ mod rtc_media;
 mod rtmp;
 mod sdp;
 mod session;
+mod signal;
 mod stream;
 mod time;
 
@@ -135,6 +136,14 @@ pub const TARGETS: &[Target] = &[
         // A problem of one byte is a text of its own before they are cut, and JSON is written again.
         memory: Budget { fixed: 64 * KIB, per_byte: 64 },
         words: control::WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "rtc_signal",
+        run: signal::conversation,
+        // A runtime, and sessions with their queues: a line begins one at most.
+        memory: Budget { fixed: 4 << 20, per_byte: 1024 },
+        words: signal::WORDS,
         ..PLAIN
     },
     Target {

@@ -56,10 +56,10 @@ impl Bridge {
     /// Takes what concerns data channels: one that has opened, or a message.
     pub fn take(&mut self, event: &SessionEvent) {
         match event {
-            SessionEvent::Open { channel, .. } if !self.channels.contains(channel) => {
-                if self.channels.len() < CHANNELS {
-                    self.channels.push(*channel);
-                }
+            SessionEvent::Open { channel, .. }
+                if self.channels.len() < CHANNELS && !self.channels.contains(channel) =>
+            {
+                self.channels.push(*channel);
             }
             SessionEvent::Message { message, .. } => self.pass_on(message),
             _ => {}
