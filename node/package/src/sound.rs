@@ -147,7 +147,10 @@ mod tests {
         let mut cursor = Cursor::oldest(ring, Duration::MAX);
         loop {
             match cursor.peek(ring) {
-                Peek::Group(g) => companion.group(g.head.stamp.clone()),
+                Peek::Group(g) if g.head.stamp.start >= Timestamp::from_millis(from) => {
+                    companion.group(g.head.stamp.clone());
+                }
+                Peek::Group(_) => {}
                 Peek::Item(a) => {
                     if (from..to).contains(&a.frame.dts.as_millis()) {
                         companion.write(a.order, a.frame.clone()).expect("live");

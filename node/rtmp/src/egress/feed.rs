@@ -259,7 +259,7 @@ impl Writer {
             // Sound in the midst of a group is new to players that are there.
             _ => self.group_start.is_some() && !config.is_video(),
         };
-        if !lane.as_ref().is_some_and(|l| l.track == track) && !config.is_video() {
+        if !config.is_video() && lane.as_ref().is_none_or(|l| l.track != track) {
             self.sound_from = self.newest_picture;
             self.renewed = changed;
         }

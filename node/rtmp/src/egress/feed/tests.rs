@@ -296,10 +296,9 @@ async fn opus_is_played_where_no_aac_comes() {
     played(&feed).await;
     film(&mut publisher, 1200, 3100);
     let lines = played(&feed).await;
-    assert_eq!(
-        lines[..4],
-        ["0 metadata", "3000 video config 66", "3000 audio config", "3000 key 3"],
-        "{lines:?}"
-    );
-    assert_eq!(lines.iter().filter(|l| l.ends_with("sound")).count(), 5);
+    let sound = lines.iter().filter(|l| l.ends_with("sound")).count();
+    assert!(lines.contains(&"3000 audio config".to_owned()) && sound == 5, "two seconds later: {lines:?}");
+    film(&mut publisher, 3100, 4100);
+    let lines = played(&feed).await;
+    assert_eq!(lines[..4], ["0 metadata", "4000 video config 66", "4000 audio config", "4000 key 4"]);
 }
