@@ -1,6 +1,6 @@
 // One WebRTC session with the node, from the offer to its end: what WHIP and WHEP have in common.
 
-import { fragment, iceOf, restarted } from "./fragment";
+import { fragment, iceOf, restarted, type Ice } from "./fragment";
 import { post, type Refusal, type Resource } from "./resource";
 
 /** How a session ended. Reasons are sentences for the reader. */
@@ -70,7 +70,8 @@ async function carry(
 ): Promise<End> {
   // Addresses are gathered after the answer, which may have brought servers to gather with.
   if (resource.servers.length > 0) peer.setConfiguration({ ...peer.getConfiguration(), iceServers: resource.servers });
-  trickle(peer, resource, stop);
+  const trickled = trickle(peer, resource, stop);
+  trickled.expect(iceOf(offer.sdp ?? ""));
   addEventListener("pagehide", () => resource.end(true), { signal: stop });
   let ended: (end: End) => void = () => undefined;
   const over = new Promise<End>((resolve) => (ended = resolve));
@@ -82,12 +83,19 @@ async function carry(
   } catch (error) {
     return { kind: "unfit", reason: `This browser does not take the server's answer: ${(error as Error).message}` };
   }
-  keep(peer, resource, plan, stop, ended);
+  keep(peer, resource, trickled, plan, stop, ended);
   return over;
 }
 
 /** Follows the state of the connection; restarts ICE when the other side falls silent. */
-function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: AbortSignal, ended: (end: End) => void): void {
+function keep(
+  peer: RTCPeerConnection,
+  resource: Resource,
+  trickled: Trickled,
+  plan: Plan,
+  stop: AbortSignal,
+  ended: (end: End) => void,
+): void {
   let answer = resource.answer;
   let live = false;
   let restarts = 0;
@@ -107,6 +115,7 @@ function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: Abo
     try {
       const offer = await peer.createOffer({ iceRestart: true });
       const ice = iceOf(offer.sdp ?? "");
+      trickled.expect(ice);
       const received = ice === null ? null : await resource.restart(fragment(ice, []));
       const next = received === null ? null : restarted(answer, received);
       if (stop.aborted) return;
@@ -148,17 +157,25 @@ function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: Abo
   follow();
 }
 
+/** Our candidates on their way to the server. */
+interface Trickled {
+  /** From now on only candidates of these credentials are sent: with others the server would restart ICE. */
+  expect(ice: Ice | null): void;
+}
+
 /** Sends our candidates as they are found, a few at a time. */
-function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal): void {
+function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal): Trickled {
+  let expected: string | undefined;
   let found: string[] = [];
   let last = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const flush = (): void => {
     timer = undefined;
     const ice = iceOf(peer.localDescription?.sdp ?? "");
-    if (ice === null || stop.aborted) return;
-    void resource.trickle(fragment(ice, found, last));
+    const candidates = found;
     found = [];
+    if (ice === null || ice.ufrag !== expected || stop.aborted) return;
+    void resource.trickle(fragment(ice, candidates, last));
   };
   peer.addEventListener(
     "icecandidate",
@@ -174,4 +191,5 @@ function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal)
     { signal: stop },
   );
   stop.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  return { expect: (ice) => (expected = ice?.ufrag) };
 }

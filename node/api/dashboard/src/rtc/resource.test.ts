@@ -103,7 +103,9 @@ test("the server's own sentence is shown, a page of a proxy is not", () => {
   const json = new Headers({ "content-type": "application/json" });
   expect(refusalOf(406, json, '{"success":false,"message":"No codec."}', 0)).toEqual({ kind: "unfit", reason: "No codec." });
   expect(refusalOf(406, json, "{", 0)).toMatchObject({ reason: expect.stringContaining("codec") });
-  expect(refusalOf(406, plain, "x".repeat(5000), 0)).toEqual({ kind: "unfit", reason: "x".repeat(300) });
+  expect(refusalOf(406, plain, "x".repeat(5000), 0)).toEqual({ kind: "unfit", reason: `X${"x".repeat(299)}.` });
+  expect(refusalOf(503, plain, "the node drains, come back later", 0)).toMatchObject({ reason: "The node drains, come back later." });
+  expect(refusalOf(406, json, '"text"', 0)).toMatchObject({ reason: expect.stringContaining("codec") });
 });
 
 test.each([

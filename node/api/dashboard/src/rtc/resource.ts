@@ -40,19 +40,23 @@ export function retryAfter(header: string | null, now: number): number {
   return Number.isNaN(wait) ? PATIENCE_MS : Math.min(LONGEST_MS, Math.max(SHORTEST_MS, wait));
 }
 
-/** The server's own sentence, where it gave one. */
+/** The server's own words where it gave some, with a capital and a full stop: others follow them. */
 function sentence(body: string, type: string | null, otherwise: string): string {
-  const text = body.trim();
-  if (text === "" || text.startsWith("<")) return otherwise;
-  if ((type ?? "").includes("json")) {
-    try {
-      const { message } = JSON.parse(text) as { message?: unknown };
-      return typeof message === "string" && message !== "" ? message : otherwise;
-    } catch {
-      return otherwise;
-    }
+  const text = words(body.trim(), type).trim().slice(0, LONGEST_TEXT);
+  if (text === "") return otherwise;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+}
+
+/** What a body says; nothing when it is a page, for example of a proxy. */
+function words(body: string, type: string | null): string {
+  if (body.startsWith("<")) return "";
+  if (!(type ?? "").includes("json")) return body;
+  try {
+    const { message } = JSON.parse(body) as { message?: unknown };
+    return typeof message === "string" ? message : "";
+  } catch {
+    return "";
   }
-  return text.slice(0, LONGEST_TEXT);
 }
 
 /** What a refusing answer means. */
