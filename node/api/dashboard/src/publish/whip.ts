@@ -52,7 +52,8 @@ export function publish({ key, query, token, settings, media, onState }: Options
     senders = ["video", "audio"].flatMap((kind) => {
       const track = current.getTracks().find((one) => one.kind === kind);
       if (track === undefined) return [];
-      const sendEncodings = kind === "video" ? encodings(settings) : [];
+      const { width = 0, height = 0 } = track.getSettings();
+      const sendEncodings = kind === "video" ? encodings(settings, width * height) : [];
       const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [current], sendEncodings });
       if (kind === "video") prefer(transceiver, settings);
       return [{ kind, sender: transceiver.sender }];
