@@ -33,7 +33,7 @@ async function open(address, { width = 1280, height = 900, listen = true } = {})
 const publishAddress = (base, more = "") => `${base}/${given.app}/publish.html?id=${given.stream}${more}`;
 const watchAddress = (base, more = "&mode=webrtc") => `${base}/${given.app}/play.html?id=${given.stream}&mute=true${more}`;
 const press = (tab, name) => tab.getByRole("button", { name, exact: true }).click();
-const badge = (tab, word, ms = 15_000) => tab.locator(".stream-head .badge", { hasText: word }).waitFor({ timeout: ms }).then(() => word);
+const badge = (tab, word, ms = 15_000) => tab.locator(".stream-head").getByText(word, { exact: true }).waitFor({ timeout: ms }).then(() => word);
 const stats = (tab) => tab.evaluate(() => window.sluicePlayer.stats());
 
 async function goLive(tab) {
