@@ -88,6 +88,7 @@ async function checkFake() {
   await viewer.evaluate(() => dispatchEvent(new Event("online")));
   await checks.holds("ICE restarts on another network, on both sides", () => within(5000, "restarts", () => state.restarts >= 2));
   await checks.holds("and the session goes on", () => plays(viewer, 5000));
+  await checks.holds("which is said to be live", () => badge(publisher, "Live", 3000));
   checks.check("without a new session", state.tokens.length === 2, `${state.tokens.length} offers`);
 
   const second = await open(publishAddress(base));

@@ -171,19 +171,43 @@ test("a server that knows the session no more means broken, at once", async () =
   expect(methods()).not.toContain("DELETE");
 });
 
+const restartedTo = (ufrag: string) => (): Response => new Response(`a=ice-ufrag:${ufrag}\r\na=ice-pwd:password-of-${ufrag}\r\n`, { status: 200 });
+
 test("two restarts that come to nothing are enough", async () => {
+  const { end } = await start();
+  Peer.newest.become("connected");
+  patched = restartedTo("server2");
+  Peer.newest.become("failed");
+  await pass(7000);
+  expect(end()).toBeNull();
+  await pass(2000);
+  expect(end()).toMatchObject({ kind: "broken" });
+  expect(methods()).toEqual(["POST", "PATCH", "PATCH", "DELETE"]);
+});
+
+test("a server that does not answer is asked for three seconds", async () => {
   const { end } = await start();
   Peer.newest.become("connected");
   patched = () => {
     throw new TypeError("failed to fetch");
   };
   Peer.newest.become("failed");
-  await pass(7000);
+  await pass(2900);
   expect(end()).toBeNull();
-  await pass(2000);
+  await pass(1000);
   expect(end()).toMatchObject({ kind: "broken" });
-  expect(methods().filter((method) => method === "PATCH")).toHaveLength(2);
-  expect(methods().at(-1)).toBe("DELETE");
+});
+
+test("another network restarts ICE while the old path still seems to work, each time anew", async () => {
+  const { end, told } = await start();
+  Peer.newest.become("connected");
+  patched = restartedTo("server2");
+  for (let times = 0; times < 5; times++) {
+    page.dispatchEvent(new Event("online"));
+    await pass(20_000);
+  }
+  expect(methods().filter((method) => method === "PATCH")).toHaveLength(5);
+  expect([end(), told.at(-1)]).toEqual([null, "connected"]);
 });
 
 test("what the node ended is closed, without a word more", async () => {

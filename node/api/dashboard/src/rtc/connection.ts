@@ -34,8 +34,12 @@ export interface Plan {
 }
 
 const GRACE_MS = 300;
+// A restart that the server answered has so long to bring the connection back, and so many are tried.
 const RESTART_MS = 4000;
 const RESTARTS = 2;
+// A server that does not answer is asked again, for so long: then another may, and a stream waits ten seconds by default.
+const AGAIN_MS = 700;
+const UNANSWERED_MS = 3000;
 const TRICKLE_MS = 50;
 const LOST = "The connection was lost.";
 
@@ -99,6 +103,8 @@ function keep(
   let answer = resource.answer;
   let live = false;
   let restarts = 0;
+  // Since when a way back is looked for.
+  let silentSince: number | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const later = (ms: number, what: () => void): void => {
     clearTimeout(timer);
@@ -108,27 +114,35 @@ function keep(
   const seconds = Math.round(plan.connectWithin / 1000);
   later(plan.connectWithin, () => ended({ kind: "unconnected", reason: `WebRTC could not connect within ${seconds} s.` }));
 
+  const broken = (): void => ended({ kind: "broken", reason: LOST });
   const restart = async (): Promise<void> => {
     if (stop.aborted) return;
-    if (restarts++ >= RESTARTS) return ended({ kind: "broken", reason: LOST });
-    later(RESTART_MS, () => void restart());
+    if (restarts >= RESTARTS) return broken();
     try {
       const offer = await peer.createOffer({ iceRestart: true });
       const ice = iceOf(offer.sdp ?? "");
       trickled.expect(ice);
-      const received = ice === null ? null : await resource.restart(fragment(ice, []));
+      const received = ice === null ? null : await resource.restart(fragment(ice, []), UNANSWERED_MS);
       const next = received === null ? null : restarted(answer, received);
       if (stop.aborted) return;
-      if (next === null) return ended({ kind: "broken", reason: LOST });
+      if (next === null) return broken();
       await peer.setLocalDescription(offer);
       await peer.setRemoteDescription({ type: "answer", sdp: next });
       answer = next;
+      if (stop.aborted) return;
+      restarts++;
+      // Where the old path still worked, no change of state will tell.
+      if (peer.connectionState === "connected") follow();
+      else later(RESTART_MS, () => void restart());
     } catch {
-      // The timer tries again.
+      if (stop.aborted) return;
+      if (performance.now() - (silentSince ?? 0) > UNANSWERED_MS) return broken();
+      later(AGAIN_MS, () => void restart());
     }
   };
   const disturbed = (): void => {
-    if (restarts > 0) return;
+    if (silentSince !== null) return;
+    silentSince = performance.now();
     plan.disturbed();
     void restart();
   };
@@ -139,6 +153,7 @@ function keep(
         clearTimeout(timer);
         live = true;
         restarts = 0;
+        silentSince = null;
         return plan.connected(peer);
       case "disconnected":
         return later(GRACE_MS, disturbed);

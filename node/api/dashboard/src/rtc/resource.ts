@@ -21,8 +21,8 @@ export interface Resource {
   servers: RTCIceServer[];
   /** Sends a fragment with more candidates; a server that does not take them does without. */
   trickle(fragment: string): Promise<void>;
-  /** Restarts ICE; answers the server's fragment, or `null` when the server no longer knows the session. Throws without an answer. */
-  restart(fragment: string): Promise<string | null>;
+  /** Restarts ICE; answers the server's fragment, or `null` when the server no longer knows the session. Throws without an answer within so many ms. */
+  restart(fragment: string, within: number): Promise<string | null>;
   /** Ends the session; `keepalive` lets the request outlive the page. */
   end(keepalive: boolean): void;
 }
@@ -91,7 +91,7 @@ const FRAGMENT = "application/trickle-ice-sdpfrag";
 /** Posts `offer` to `url`. Never throws; gives up when `signal` is aborted. */
 export async function post(url: string, offer: string, bearer: string, signal: AbortSignal): Promise<Resource | Refusal> {
   const authorization: Record<string, string> = bearer === "" ? {} : { authorization: `Bearer ${bearer}` };
-  const limit = (): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const limit = (ms = TIMEOUT_MS): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(ms)]);
   let answer: Response;
   let body: string;
   try {
@@ -114,12 +114,12 @@ export async function post(url: string, offer: string, bearer: string, signal: A
   const place = location === null ? null : new URL(location, new URL(answer.url || url, globalThis.location?.href));
   let tag = answer.headers.get("etag");
   let trickles = true;
-  const patch = (fragment: string, match: string): Promise<Response> =>
+  const patch = (fragment: string, match: string, within = TIMEOUT_MS): Promise<Response> =>
     fetch(place ?? url, {
       method: "PATCH",
       headers: { ...authorization, "content-type": FRAGMENT, "if-match": match },
       body: fragment,
-      signal: limit(),
+      signal: limit(within),
     });
   return {
     answer: body,
@@ -133,9 +133,9 @@ export async function post(url: string, offer: string, bearer: string, signal: A
         // The server learns of our addresses by our checks, too.
       }
     },
-    restart: async (fragment) => {
+    restart: async (fragment, within) => {
       if (place === null) return null;
-      const taken = await patch(fragment, "*");
+      const taken = await patch(fragment, "*", within);
       const text = await taken.text();
       if (taken.status >= 500) throw new Error(`the server answers with an error (${taken.status})`);
       if (taken.status !== 200) return null;
