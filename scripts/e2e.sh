@@ -35,6 +35,8 @@ case $KIND in
     node e2e/browser/play.mjs "${ADDRESS[@]}" "$@" || STATUS=1
     # The page of the cluster: this node's pages over made-up nodes, so that it is checked at any size.
     node e2e/browser/cluster.mjs --fake "http://127.0.0.1:$HTTP" || STATUS=1
+    # The pages of WebRTC, with Chromium itself as the node: refusals and breaks that a node does not make when asked.
+    node e2e/browser/publish.mjs --fake "http://127.0.0.1:$HTTP" --seconds 1 || STATUS=1
     exit $STATUS
     ;;
   latency) node e2e/browser/latency.mjs "${ADDRESS[@]}" "$@" ;;

@@ -33,7 +33,7 @@ async function open(address, { width = 1280, height = 900, listen = true } = {})
 const publishAddress = (base, more = "") => `${base}/${given.app}/publish.html?id=${given.stream}${more}`;
 const watchAddress = (base, more = "&mode=webrtc") => `${base}/${given.app}/play.html?id=${given.stream}&mute=true${more}`;
 const press = (tab, name) => tab.getByRole("button", { name, exact: true }).click();
-const badge = (tab, word, ms = 15_000) => tab.locator(".stream-head .badge", { hasText: word }).waitFor({ timeout: ms }).then(() => word);
+const badge = (tab, word, ms = 15_000) => tab.locator(".stream-head").getByText(word, { exact: true }).waitFor({ timeout: ms }).then(() => word);
 const stats = (tab) => tab.evaluate(() => window.sluicePlayer.stats());
 
 async function goLive(tab) {
@@ -88,6 +88,7 @@ async function checkFake() {
   await viewer.evaluate(() => dispatchEvent(new Event("online")));
   await checks.holds("ICE restarts on another network, on both sides", () => within(5000, "restarts", () => state.restarts >= 2));
   await checks.holds("and the session goes on", () => plays(viewer, 5000));
+  await checks.holds("which is said to be live", () => badge(publisher, "Live", 3000));
   checks.check("without a new session", state.tokens.length === 2, `${state.tokens.length} offers`);
 
   const second = await open(publishAddress(base));

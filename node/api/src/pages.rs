@@ -114,7 +114,8 @@ pub fn respond(method: &Method, path: &str, request: &HeaderMap) -> Option<Respo
 
 /// The file of a path such as `/{app}/play.html`, with a name that an application can have.
 fn app_page(path: &str) -> Option<&'static str> {
-    let (app, name) = APP_PAGES.iter().find_map(|name| Some((path.strip_suffix(name)?.strip_prefix('/')?, *name)))?;
+    let (app, name) =
+        APP_PAGES.iter().find_map(|name| Some((path.strip_suffix(name)?.strip_prefix('/')?, *name)))?;
     let named = !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     named.then_some(name)
 }
@@ -180,7 +181,10 @@ mod tests {
 
         let publish = get("/LiveApp/publish.html", &[]).unwrap();
         let policy = publish.headers()["content-security-policy"].to_str().unwrap();
-        assert!(policy.contains("frame-ancestors 'none'"), "no other site gets at the camera by it: {policy}");
+        assert!(
+            policy.contains("frame-ancestors 'none'"),
+            "no other site gets at the camera by it: {policy}"
+        );
     }
 
     #[test]

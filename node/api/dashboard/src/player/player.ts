@@ -8,6 +8,7 @@ import { playNatively, playsNatively } from "./native";
 import type { Ending, Phase, Stats, Way } from "./phase";
 import { probe, retryDelay, type Probe } from "./probe";
 import { playByScript } from "./scripted";
+import { sleep } from "./sleep";
 import { playByWhep, type Figures } from "./whep";
 import { afterWhep } from "./whep_rules";
 
@@ -161,17 +162,6 @@ export function play(video: HTMLVideoElement, { key, query = "", way = "hls", de
     },
   };
 }
-
-const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 
 const phaseOfEnding = (ending: Exclude<Ending, { kind: "broken" }>): Phase =>
   ending.kind === "failed" ? { name: "failed", reason: ending.reason } : { name: "ended" };

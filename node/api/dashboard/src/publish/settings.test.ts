@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { bitrateOf, DEFAULTS, deviceConstraints, encodings, NONE, preferred, readPublishRequest, screenConstraints, sendable } from "./settings";
 
+const HD = 1280 * 720;
+
 test("the address names the stream, the token and what goes along", () => {
   expect(readPublishRequest("/LiveApp/publish.html", "?id=cam1&token=t%261&subscriberId=me&streamName=My%20show&evil=1")).toEqual({
     key: { app: "LiveApp", id: "cam1" },
@@ -35,19 +37,20 @@ test("devices: chosen ones exactly, none where none is wanted", () => {
 });
 
 test("one encoding of the bitrate that suits the size, or the one chosen", () => {
-  expect(encodings(DEFAULTS)).toEqual([{ maxBitrate: 2_500_000, maxFramerate: 30 }]);
-  expect(encodings({ ...DEFAULTS, bitrate: 6_000_000 })[0]?.maxBitrate).toBe(6_000_000);
+  expect(encodings(DEFAULTS, HD)).toEqual([{ maxBitrate: 2_500_000, maxFramerate: 30 }]);
+  expect(encodings({ ...DEFAULTS, bitrate: 6_000_000 }, HD)[0]?.maxBitrate).toBe(6_000_000);
   const rates = [360, 480, 720, 1080].map((height) => bitrateOf({ ...DEFAULTS, height }));
   expect([...rates].sort((a, b) => a - b)).toEqual(rates);
 });
 
 test("simulcast: the smallest layer first, each half of the next", () => {
-  const layers = encodings({ ...DEFAULTS, simulcast: true });
+  const layers = encodings({ ...DEFAULTS, simulcast: true }, HD);
   expect(layers.map(({ rid, scaleResolutionDownBy }) => [rid, scaleResolutionDownBy])).toEqual([["q", 4], ["h", 2], ["f", 1]]);
   expect(layers.map(({ maxBitrate }) => maxBitrate)).toEqual([200_000, 750_000, 2_500_000]);
   expect(layers.every((layer) => !("scalabilityMode" in layer))).toBe(true);
-  expect(encodings({ ...DEFAULTS, simulcast: true, height: 360 }).map(({ rid }) => rid)).toEqual(["h", "f"]);
-  expect(encodings({ ...DEFAULTS, simulcast: true, codec: "VP9" }).every((layer) => "scalabilityMode" in layer)).toBe(true);
+  expect(encodings({ ...DEFAULTS, simulcast: true }, 854 * 480).map(({ rid }) => rid)).toEqual(["h", "f"]);
+  expect(encodings({ ...DEFAULTS, simulcast: true }, 320 * 240)).toHaveLength(1);
+  expect(encodings({ ...DEFAULTS, simulcast: true, codec: "VP9" }, HD).every((layer) => "scalabilityMode" in layer)).toBe(true);
 });
 
 const capabilities = [

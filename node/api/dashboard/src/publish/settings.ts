@@ -65,10 +65,14 @@ export const screenConstraints = (settings: Settings): DisplayMediaStreamOptions
   audio: true,
 });
 
-/** The layers that are sent: one, or with simulcast three (two of a small picture), the smallest first. */
-export function encodings(settings: Settings): RTCRtpEncodingParameters[] {
+// Browsers built on libwebrtc send no more layers of a smaller picture than these, and leave out the largest of those asked for.
+const THREE_LAYERS_FROM = 960 * 540;
+const TWO_LAYERS_FROM = 480 * 270;
+
+/** The layers that are sent of a picture of so many pixels: one, or with simulcast up to three, the smallest first. */
+export function encodings(settings: Settings, pixels: number): RTCRtpEncodingParameters[] {
   const whole = bitrateOf(settings);
-  if (!settings.simulcast) return [{ maxBitrate: whole, maxFramerate: FRAME_RATE }];
+  if (!settings.simulcast || pixels < TWO_LAYERS_FROM) return [{ maxBitrate: whole, maxFramerate: FRAME_RATE }];
   const layer = (rid: string, by: number, share: number): RTCRtpEncodingParameters => ({
     rid,
     scaleResolutionDownBy: by,
@@ -78,7 +82,7 @@ export function encodings(settings: Settings): RTCRtpEncodingParameters[] {
     ...((settings.codec === "VP9" || settings.codec === "AV1") && { scalabilityMode: "L1T1" }),
   });
   const halves = [layer("h", 2, 0.3), layer("f", 1, 1)];
-  return settings.height > 360 ? [layer("q", 4, 0.08), ...halves] : halves;
+  return pixels >= THREE_LAYERS_FROM ? [layer("q", 4, 0.08), ...halves] : halves;
 }
 
 /** The codec's formats out of the browser's, those with `packetization-mode=1` first, and what goes with any codec. Empty: it has none. */

@@ -1,6 +1,7 @@
 // Publishes tracks by WebRTC (WHIP) and keeps at it: comes back after every interruption, until it is stopped.
 
 import { whipEndpoint, type StreamKey } from "../player/address";
+import { sleep } from "../player/sleep";
 import { converse } from "../rtc/connection";
 import { entriesOf, sent, type Sample, type Sent } from "../rtc/stats";
 import { afterWhip } from "./rules";
@@ -52,7 +53,8 @@ export function publish({ key, query, token, settings, media, onState }: Options
     senders = ["video", "audio"].flatMap((kind) => {
       const track = current.getTracks().find((one) => one.kind === kind);
       if (track === undefined) return [];
-      const sendEncodings = kind === "video" ? encodings(settings) : [];
+      const { width = 0, height = 0 } = track.getSettings();
+      const sendEncodings = kind === "video" ? encodings(settings, width * height) : [];
       const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [current], sendEncodings });
       if (kind === "video") prefer(transceiver, settings);
       return [{ kind, sender: transceiver.sender }];
@@ -135,14 +137,3 @@ function follow(peer: RTCPeerConnection, signal: AbortSignal, tell: (now: Sent) 
   }, FIGURES_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }
-
-const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });

@@ -1,6 +1,6 @@
 // One WebRTC session with the node, from the offer to its end: what WHIP and WHEP have in common.
 
-import { fragment, iceOf, restarted } from "./fragment";
+import { fragment, iceOf, restarted, type Ice } from "./fragment";
 import { post, type Refusal, type Resource } from "./resource";
 
 /** How a session ended. Reasons are sentences for the reader. */
@@ -34,8 +34,12 @@ export interface Plan {
 }
 
 const GRACE_MS = 300;
+// A restart that the server answered has so long to bring the connection back, and so many are tried.
 const RESTART_MS = 4000;
 const RESTARTS = 2;
+// A server that does not answer is asked again, for so long: then another may, and a stream waits ten seconds by default.
+const AGAIN_MS = 700;
+const UNANSWERED_MS = 3000;
 const TRICKLE_MS = 50;
 const LOST = "The connection was lost.";
 
@@ -70,7 +74,8 @@ async function carry(
 ): Promise<End> {
   // Addresses are gathered after the answer, which may have brought servers to gather with.
   if (resource.servers.length > 0) peer.setConfiguration({ ...peer.getConfiguration(), iceServers: resource.servers });
-  trickle(peer, resource, stop);
+  const trickled = trickle(peer, resource, stop);
+  trickled.expect(iceOf(offer.sdp ?? ""));
   addEventListener("pagehide", () => resource.end(true), { signal: stop });
   let ended: (end: End) => void = () => undefined;
   const over = new Promise<End>((resolve) => (ended = resolve));
@@ -82,15 +87,24 @@ async function carry(
   } catch (error) {
     return { kind: "unfit", reason: `This browser does not take the server's answer: ${(error as Error).message}` };
   }
-  keep(peer, resource, plan, stop, ended);
+  keep(peer, resource, trickled, plan, stop, ended);
   return over;
 }
 
 /** Follows the state of the connection; restarts ICE when the other side falls silent. */
-function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: AbortSignal, ended: (end: End) => void): void {
+function keep(
+  peer: RTCPeerConnection,
+  resource: Resource,
+  trickled: Trickled,
+  plan: Plan,
+  stop: AbortSignal,
+  ended: (end: End) => void,
+): void {
   let answer = resource.answer;
   let live = false;
   let restarts = 0;
+  // Since when a way back is looked for.
+  let silentSince: number | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const later = (ms: number, what: () => void): void => {
     clearTimeout(timer);
@@ -100,26 +114,35 @@ function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: Abo
   const seconds = Math.round(plan.connectWithin / 1000);
   later(plan.connectWithin, () => ended({ kind: "unconnected", reason: `WebRTC could not connect within ${seconds} s.` }));
 
+  const broken = (): void => ended({ kind: "broken", reason: LOST });
   const restart = async (): Promise<void> => {
     if (stop.aborted) return;
-    if (restarts++ >= RESTARTS) return ended({ kind: "broken", reason: LOST });
-    later(RESTART_MS, () => void restart());
+    if (restarts >= RESTARTS) return broken();
     try {
       const offer = await peer.createOffer({ iceRestart: true });
       const ice = iceOf(offer.sdp ?? "");
-      const received = ice === null ? null : await resource.restart(fragment(ice, []));
+      trickled.expect(ice);
+      const received = ice === null ? null : await resource.restart(fragment(ice, []), UNANSWERED_MS);
       const next = received === null ? null : restarted(answer, received);
       if (stop.aborted) return;
-      if (next === null) return ended({ kind: "broken", reason: LOST });
+      if (next === null) return broken();
       await peer.setLocalDescription(offer);
       await peer.setRemoteDescription({ type: "answer", sdp: next });
       answer = next;
+      if (stop.aborted) return;
+      restarts++;
+      // Where the old path still worked, no change of state will tell.
+      if (peer.connectionState === "connected") follow();
+      else later(RESTART_MS, () => void restart());
     } catch {
-      // The timer tries again.
+      if (stop.aborted) return;
+      if (performance.now() - (silentSince ?? 0) > UNANSWERED_MS) return broken();
+      later(AGAIN_MS, () => void restart());
     }
   };
   const disturbed = (): void => {
-    if (restarts > 0) return;
+    if (silentSince !== null) return;
+    silentSince = performance.now();
     plan.disturbed();
     void restart();
   };
@@ -130,6 +153,7 @@ function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: Abo
         clearTimeout(timer);
         live = true;
         restarts = 0;
+        silentSince = null;
         return plan.connected(peer);
       case "disconnected":
         return later(GRACE_MS, disturbed);
@@ -148,17 +172,25 @@ function keep(peer: RTCPeerConnection, resource: Resource, plan: Plan, stop: Abo
   follow();
 }
 
+/** Our candidates on their way to the server. */
+interface Trickled {
+  /** From now on only candidates of these credentials are sent: with others the server would restart ICE. */
+  expect(ice: Ice | null): void;
+}
+
 /** Sends our candidates as they are found, a few at a time. */
-function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal): void {
+function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal): Trickled {
+  let expected: string | undefined;
   let found: string[] = [];
   let last = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const flush = (): void => {
     timer = undefined;
     const ice = iceOf(peer.localDescription?.sdp ?? "");
-    if (ice === null || stop.aborted) return;
-    void resource.trickle(fragment(ice, found, last));
+    const candidates = found;
     found = [];
+    if (ice === null || ice.ufrag !== expected || stop.aborted) return;
+    void resource.trickle(fragment(ice, candidates, last));
   };
   peer.addEventListener(
     "icecandidate",
@@ -174,4 +206,5 @@ function trickle(peer: RTCPeerConnection, resource: Resource, stop: AbortSignal)
     { signal: stop },
   );
   stop.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  return { expect: (ice) => (expected = ice?.ufrag) };
 }

@@ -53,7 +53,7 @@ test("candidates carry the entity tag, a restart the star, and the new tag count
     new Response(null, { status: 204 }),
   );
   await resource.trickle("f1");
-  expect(await resource.restart("f2")).toBe("a=ice-ufrag:x");
+  expect(await resource.restart("f2", 1000)).toBe("a=ice-ufrag:x");
   await resource.trickle("f3");
   expect(asked.slice(1).map(({ method, headers, body }) => [method, headers.get("if-match"), body])).toEqual([
     ["PATCH", '"one"', "f1"],
@@ -73,9 +73,9 @@ test("a server that takes no candidates is not asked again; one that fails is", 
 
 test("a restart of a session that is gone says so; one without an answer throws", async () => {
   const { resource } = await open(new Response(null, { status: 404 }), new TypeError("failed to fetch"), new Response(null, { status: 502 }));
-  expect(await resource.restart("f")).toBeNull();
-  await expect(resource.restart("f")).rejects.toThrow();
-  await expect(resource.restart("f")).rejects.toThrow("502");
+  expect(await resource.restart("f", 1000)).toBeNull();
+  await expect(resource.restart("f", 1000)).rejects.toThrow();
+  await expect(resource.restart("f", 1000)).rejects.toThrow("502");
 });
 
 test("no answer is unreachable; an answer that made nothing is no WebRTC", async () => {
@@ -103,7 +103,9 @@ test("the server's own sentence is shown, a page of a proxy is not", () => {
   const json = new Headers({ "content-type": "application/json" });
   expect(refusalOf(406, json, '{"success":false,"message":"No codec."}', 0)).toEqual({ kind: "unfit", reason: "No codec." });
   expect(refusalOf(406, json, "{", 0)).toMatchObject({ reason: expect.stringContaining("codec") });
-  expect(refusalOf(406, plain, "x".repeat(5000), 0)).toEqual({ kind: "unfit", reason: "x".repeat(300) });
+  expect(refusalOf(406, plain, "x".repeat(5000), 0)).toEqual({ kind: "unfit", reason: `X${"x".repeat(299)}.` });
+  expect(refusalOf(503, plain, "the node drains, come back later", 0)).toMatchObject({ reason: "The node drains, come back later." });
+  expect(refusalOf(406, json, '"text"', 0)).toMatchObject({ reason: expect.stringContaining("codec") });
 });
 
 test.each([

@@ -21,8 +21,8 @@ export interface Resource {
   servers: RTCIceServer[];
   /** Sends a fragment with more candidates; a server that does not take them does without. */
   trickle(fragment: string): Promise<void>;
-  /** Restarts ICE; answers the server's fragment, or `null` when the server no longer knows the session. Throws without an answer. */
-  restart(fragment: string): Promise<string | null>;
+  /** Restarts ICE; answers the server's fragment, or `null` when the server no longer knows the session. Throws without an answer within so many ms. */
+  restart(fragment: string, within: number): Promise<string | null>;
   /** Ends the session; `keepalive` lets the request outlive the page. */
   end(keepalive: boolean): void;
 }
@@ -40,19 +40,23 @@ export function retryAfter(header: string | null, now: number): number {
   return Number.isNaN(wait) ? PATIENCE_MS : Math.min(LONGEST_MS, Math.max(SHORTEST_MS, wait));
 }
 
-/** The server's own sentence, where it gave one. */
+/** The server's own words where it gave some, with a capital and a full stop: others follow them. */
 function sentence(body: string, type: string | null, otherwise: string): string {
-  const text = body.trim();
-  if (text === "" || text.startsWith("<")) return otherwise;
-  if ((type ?? "").includes("json")) {
-    try {
-      const { message } = JSON.parse(text) as { message?: unknown };
-      return typeof message === "string" && message !== "" ? message : otherwise;
-    } catch {
-      return otherwise;
-    }
+  const text = words(body.trim(), type).trim().slice(0, LONGEST_TEXT);
+  if (text === "") return otherwise;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+}
+
+/** What a body says; nothing when it is a page, for example of a proxy. */
+function words(body: string, type: string | null): string {
+  if (body.startsWith("<")) return "";
+  if (!(type ?? "").includes("json")) return body;
+  try {
+    const { message } = JSON.parse(body) as { message?: unknown };
+    return typeof message === "string" ? message : "";
+  } catch {
+    return "";
   }
-  return text.slice(0, LONGEST_TEXT);
 }
 
 /** What a refusing answer means. */
@@ -87,7 +91,7 @@ const FRAGMENT = "application/trickle-ice-sdpfrag";
 /** Posts `offer` to `url`. Never throws; gives up when `signal` is aborted. */
 export async function post(url: string, offer: string, bearer: string, signal: AbortSignal): Promise<Resource | Refusal> {
   const authorization: Record<string, string> = bearer === "" ? {} : { authorization: `Bearer ${bearer}` };
-  const limit = (): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const limit = (ms = TIMEOUT_MS): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(ms)]);
   let answer: Response;
   let body: string;
   try {
@@ -110,12 +114,12 @@ export async function post(url: string, offer: string, bearer: string, signal: A
   const place = location === null ? null : new URL(location, new URL(answer.url || url, globalThis.location?.href));
   let tag = answer.headers.get("etag");
   let trickles = true;
-  const patch = (fragment: string, match: string): Promise<Response> =>
+  const patch = (fragment: string, match: string, within = TIMEOUT_MS): Promise<Response> =>
     fetch(place ?? url, {
       method: "PATCH",
       headers: { ...authorization, "content-type": FRAGMENT, "if-match": match },
       body: fragment,
-      signal: limit(),
+      signal: limit(within),
     });
   return {
     answer: body,
@@ -129,9 +133,9 @@ export async function post(url: string, offer: string, bearer: string, signal: A
         // The server learns of our addresses by our checks, too.
       }
     },
-    restart: async (fragment) => {
+    restart: async (fragment, within) => {
       if (place === null) return null;
-      const taken = await patch(fragment, "*");
+      const taken = await patch(fragment, "*", within);
       const text = await taken.text();
       if (taken.status >= 500) throw new Error(`the server answers with an error (${taken.status})`);
       if (taken.status !== 200) return null;
