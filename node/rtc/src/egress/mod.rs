@@ -26,6 +26,11 @@ impl Feed {
         FeedId(0)
     }
 
+    /// The stream that it reads.
+    pub fn stream(&self) -> &Arc<Stream> {
+        unreachable!("no feed can be had yet")
+    }
+
     /// Wakes `by` from now on, as long as that lives.
     pub fn watch(&self, by: &Arc<dyn Wake>) {
         let _ = by;
