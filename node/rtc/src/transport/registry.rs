@@ -25,6 +25,7 @@ struct Entry {
 struct Inner {
     by_ufrag: HashMap<String, SessionId>,
     sessions: HashMap<SessionId, Entry>,
+    closed: bool,
 }
 
 /// Whose a user fragment is.
@@ -76,11 +77,11 @@ impl Registry {
         self.inner().by_ufrag.contains_key(ufrag)
     }
 
-    /// Adds a session that waits; gives it back when there are `most` already, or its user fragment is another's.
+    /// Adds a session that waits; gives it back when there are `most` already, none are taken any more, or its user fragment is another's.
     pub(super) fn add(&self, waiting: Box<Waiting>, most: usize, now: Instant) -> Result<(), Box<Waiting>> {
         let mut inner = self.inner();
         let (id, ufrag) = (waiting.id, waiting.ufrag().to_owned());
-        if inner.sessions.len() >= most || inner.by_ufrag.contains_key(&ufrag) {
+        if inner.closed || inner.sessions.len() >= most || inner.by_ufrag.contains_key(&ufrag) {
             return Err(waiting);
         }
         inner.by_ufrag.insert(ufrag.clone(), id);
@@ -143,16 +144,17 @@ impl Registry {
     }
 
     /// Takes out all that have waited too long.
-    pub(super) fn expired(&self, now: Instant) -> Vec<Box<Waiting>> {
+    pub(super) fn expired(&self, now: Instant) -> Vec<Waiting> {
         self.take_all(|since| now.saturating_duration_since(since) >= PENDING)
     }
 
-    /// Takes out all that wait.
-    pub(super) fn all_pending(&self) -> Vec<Box<Waiting>> {
+    /// Takes no more, and takes out all that wait.
+    pub(super) fn close(&self) -> Vec<Waiting> {
+        self.inner().closed = true;
         self.take_all(|_| true)
     }
 
-    fn take_all(&self, which: impl Fn(Instant) -> bool) -> Vec<Box<Waiting>> {
+    fn take_all(&self, which: impl Fn(Instant) -> bool) -> Vec<Waiting> {
         let mut inner = self.inner();
         let waits = |entry: &Entry| matches!(&entry.place, Place::Pending(_, since) if which(*since));
         let ids: Vec<SessionId> =
@@ -160,7 +162,7 @@ impl Registry {
         let entries = ids.into_iter().filter_map(|id| inner.take(id));
         entries
             .filter_map(|entry| match entry.place {
-                Place::Pending(waiting, _) => Some(waiting),
+                Place::Pending(waiting, _) => Some(*waiting),
                 Place::Shard(_) => None,
             })
             .collect()

@@ -33,6 +33,9 @@ const UFRAG: usize = 8;
 /// Characters of a password: 24 of 62 are 142 bits (RFC 8445, 5.3 wants 128 at least).
 const PWD: usize = 24;
 
+/// A port that the kernel chooses for UDP may be taken for TCP: another is tried then.
+const ANY_PORT: usize = 8;
+
 /// WebRTC of this node. Cloning is cheap; when the last clone is gone, all sessions end.
 #[derive(Clone)]
 pub struct Rtc {
@@ -63,7 +66,7 @@ struct Owner {
 impl Owner {
     fn end(&self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        for waiting in self.shared.registry.all_pending() {
+        for waiting in self.shared.registry.close() {
             waiting.end(Ending::Abandon, &self.shared.handle);
         }
         self.shared.doors.iter().for_each(|door| door.bell.end());
@@ -349,15 +352,27 @@ impl Sockets {
     }
 
     fn open_one(&mut self, wanted: SocketAddr, alone: bool, tcp: bool) -> io::Result<()> {
-        socket::probe(wanted, alone)?;
-        let mut address = wanted;
-        for shard in &mut self.udp {
-            let socket = socket::bind(address, alone)?;
-            address = socket.local_addr()?;
-            shard.push(socket);
+        let mut tries = if wanted.port() == 0 { ANY_PORT } else { 1 };
+        loop {
+            tries -= 1;
+            match self.try_one(wanted, alone, tcp) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                result => return result,
+            }
         }
+    }
+
+    fn try_one(&mut self, wanted: SocketAddr, alone: bool, tcp: bool) -> io::Result<()> {
+        socket::probe(wanted, alone)?;
+        let first = socket::bind(wanted, alone)?;
+        let address = first.local_addr()?;
+        let more =
+            (1..self.udp.len()).map(|_| socket::bind(address, alone)).collect::<io::Result<Vec<_>>>()?;
         if tcp {
             self.tcp.push(tcp::bind(address, alone)?);
+        }
+        for (shard, socket) in self.udp.iter_mut().zip(std::iter::once(first).chain(more)) {
+            shard.push(socket);
         }
         self.listen.push(address);
         Ok(())

@@ -138,13 +138,13 @@ impl Driven {
         };
         waiting.mailbox.settle(context.bell.clone());
         #[cfg(test)]
-        let fake = waiting.fake.map(Link::Fake);
+        let link = waiting.fake.map_or_else(|| Link::new(config, now), Link::Fake);
         #[cfg(not(test))]
-        let fake = None;
+        let link = Link::new(config, now);
         let mut driven = Driven {
             id: waiting.id,
             ufrags: vec![waiting.ice.ufrag],
-            link: fake.unwrap_or_else(|| Link::new(config, now)),
+            link,
             media: waiting.media,
             events: waiting.events,
             mailbox: waiting.mailbox,
@@ -343,7 +343,7 @@ impl Driven {
 
     /// The connection ended by itself. Who says goodbye is done, whoever is lost may come back.
     fn lost(&self, why: String) -> Over {
-        match self.link.said_goodbye() {
+        match self.link.said_goodbye(&why) {
             true => Over { closed: Closed::ByPeer, finish: true },
             false => Over { closed: Closed::Silent(why), finish: false },
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Instant, SystemTime};
@@ -33,6 +33,9 @@ const BATCHES: usize = 16;
 const TURNS: usize = 256;
 /// Datagrams that wait to be handed to another loop, and connections.
 pub(super) const INBOX: usize = 1024;
+
+/// Turns that tasks get at the end.
+const LAST_TURNS: usize = 8;
 
 /// What a loop is handed.
 pub(super) enum Inbound {
@@ -112,8 +115,7 @@ impl Shard {
             self.wait().await;
             self.context.bell.take(&mut rung);
             if rung.end {
-                self.end_all();
-                return;
+                return self.end_all(&rung.sessions).await;
             }
             let more = self.read_sockets(&mut receiver) | self.read_inbox() | self.read_connections();
             let (now, wall) = (Instant::now(), SystemTime::now());
@@ -185,7 +187,7 @@ impl Shard {
     }
 
     fn read_socket(&mut self, outlet: usize, receiver: &mut Receiver) -> bool {
-        let port = self.net.outlets[outlet].local().port();
+        let bound = self.net.outlets[outlet].local();
         for _ in 0..BATCHES {
             let n = match self.net.outlets[outlet].receive(receiver) {
                 Ok(n) => n,
@@ -201,8 +203,8 @@ impl Shard {
             for received in receiver.received(n) {
                 packets += received.bytes.len().div_ceil(received.stride);
                 bytes += received.bytes.len();
-                let ip = received.to.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-                let path = Path { local: SocketAddr::new(ip, port), remote: received.from, tcp: false };
+                let local = SocketAddr::new(received.to.unwrap_or(bound.ip()), bound.port());
+                let path = Path { local, remote: received.from, tcp: false };
                 self.datagrams(path, &received, now, wall);
             }
             count(&self.net.tally.packets_in, packets);
@@ -426,14 +428,22 @@ impl Shard {
         session.end(over, &mut self.net, &mut self.addresses, &self.context.handle, now);
     }
 
-    /// All say goodbye. Publishers' streams wait for them to come back, here or at another node.
-    fn end_all(&mut self) {
-        let now = Instant::now();
+    /// All say goodbye, after those with commands (one of which may be how they are to end) have done them. Publishers'
+    /// streams wait for them to come back, here or at another node.
+    async fn end_all(mut self, commanded: &[SessionId]) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        for id in commanded {
+            self.commands(*id, now, wall);
+        }
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.end(id, Over { closed: Closed::ByUs, finish: false }, now);
         }
         self.net.outlets.iter_mut().for_each(Outlet::flush);
+        // The tasks that write to connections get a last turn.
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -298,7 +298,14 @@ impl Outlet {
             segment_size: segment,
             src_ip: target.source,
         };
-        self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &transmit))
+        let send = || self.state.try_send(UdpSockRef::from(&self.io), &transmit);
+        match send() {
+            // Once more under the runtime's eyes, so that it waits for the socket to become writable.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.io.try_io(Interest::WRITABLE, send)
+            }
+            result => result,
+        }
     }
 
     fn sent(&self, packets: usize, bytes: usize) {
