@@ -84,6 +84,7 @@ impl Waiting {
     fn give_up(self, closed: Closed, finish: bool, handle: &Handle) {
         let _inside = handle.enter();
         self.media.end(finish);
+        drop(self.counted);
         self.events.closed(closed);
     }
 }
@@ -121,7 +122,7 @@ pub(super) struct Driven {
     next_stats: Option<Instant>,
     /// Feeds that wake it.
     pub(super) feeds: Vec<FeedId>,
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
     _attended: oneshot::Sender<()>,
 }
 
@@ -155,7 +156,7 @@ impl Driven {
             labels: Vec::new(),
             next_stats: None,
             feeds: Vec::new(),
-            _counted: waiting.counted,
+            counted: waiting.counted,
             _attended: waiting.attended,
         };
         if let Some(agreed) = &waiting.agreed {
@@ -338,6 +339,8 @@ impl Driven {
         tracing::debug!(session = self.id.0, why = ?over.closed, "WebRTC session ended");
         let _inside = handle.enter();
         self.media.end(over.finish);
+        // Whoever hears of the end finds it done.
+        drop(self.counted);
         self.events.closed(over.closed);
     }
 
