@@ -3,6 +3,7 @@
 mod cluster;
 mod codec;
 mod control;
+mod frames;
 mod metrics;
 mod relay;
 mod replica;
@@ -151,6 +152,14 @@ pub const TARGETS: &[Target] = &[
         // A byte or two may be a record that is refused with a reason.
         memory: Budget { fixed: 512 * KIB, per_byte: 1024 },
         words: replica::WORDS,
+        ..PLAIN
+    },
+    Target {
+        name: "rtc_tcp_frames",
+        run: frames::stream,
+        // A datagram may be a single byte, and is a text of its own in the target.
+        memory: TEXTS,
+        words: frames::WORDS,
         ..PLAIN
     },
 ];

@@ -23,6 +23,7 @@ mod rtc;
 mod session;
 mod shard;
 mod socket;
+mod sockets;
 mod stun;
 pub mod tcp;
 mod timers;

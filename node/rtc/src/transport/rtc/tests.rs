@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use sluice_media::{Hub, Origin, StopReason, StreamKey, StreamSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,7 +8,7 @@ use tokio::time::timeout;
 
 use super::super::fake::{ANSWER, GOODBYE, LEAVE, LOSE};
 use super::super::stun::tests::request;
-use super::super::{Closed, Stats};
+use super::super::{Closed, Stats, socket};
 use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
