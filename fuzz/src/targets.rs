@@ -4,6 +4,7 @@ mod cluster;
 mod codec;
 mod control;
 mod egress;
+mod frames;
 mod metrics;
 mod relay;
 mod replica;
@@ -196,4 +197,12 @@ pub const TARGETS: &[Target] = &[
         ..PLAIN
     },
     Target { name: "rtc_rtcp", run: rtc_media::rtcp, words: rtc_media::WORDS, ..PLAIN },
+    Target {
+        name: "rtc_tcp_frames",
+        run: frames::stream,
+        // A datagram may be a single byte, and is a text of its own in the target.
+        memory: TEXTS,
+        words: frames::WORDS,
+        ..PLAIN
+    },
 ];

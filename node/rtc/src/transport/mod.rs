@@ -1,20 +1,48 @@
 //! The sockets and the loops that carry media, one a core.
+//!
+//! - [`Rtc`]: the way in: opens the sockets, starts the loops, opens sessions.
+//! - `shard`: one loop, on a thread of its own. A session lives in the loop that gets its first binding request.
+//! - `session`: one session: its connection (`link`), its media, its owner (`events`, `mailbox`).
+//! - `registry`: all sessions by user fragment. `demux`: those of one loop by remote address.
+//! - `net`, `socket`, `tcp`: the ways out and in. Packets of one session to one viewer leave in one call (UDP GSO).
+//! - `bell`: what wakes a loop. `viewers`: whom a feed wakes. `timers`: when a session wants to be called.
 
-use std::io;
-use std::net::SocketAddr;
+mod bell;
+mod candidates;
+mod counters;
+mod demux;
+mod events;
+#[cfg(test)]
+mod fake;
+mod link;
+mod mailbox;
+mod media;
+mod net;
+mod registry;
+mod rtc;
+mod session;
+mod shard;
+mod socket;
+mod sockets;
+mod stun;
+pub mod tcp;
+mod timers;
+mod viewers;
+
 use std::sync::Arc;
 
 use sluice_media::Publisher;
-use tokio::sync::mpsc;
 
-use crate::Settings;
 use crate::agreed::{Agreed, IceCredentials};
-use crate::egress::{EgressStats, Feed, Quality};
+use crate::egress::{EgressStats, Feed};
 use crate::ingest::IngestStats;
-use crate::peer::{Certificate, Message};
+use crate::peer::Message;
+
+pub use counters::Counters;
+pub use rtc::{Rtc, Session};
 
 /// Tells one session from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// What a session carries.
@@ -92,101 +120,7 @@ pub enum Closed {
     ByUs,
 }
 
-/// WebRTC of this node. Cloning is cheap.
-#[derive(Clone)]
-pub struct Rtc;
-
-/// A session; dropping it closes it, a publisher's as a broken connection.
-pub struct Session;
-
-impl Rtc {
-    /// Opens the sockets and starts the loops.
-    ///
-    /// # Errors
-    /// An address cannot be opened.
-    pub fn start(settings: Settings) -> io::Result<Self> {
-        let _ = settings;
-        Ok(Rtc)
-    }
-
-    /// The settings it runs with.
-    pub fn settings(&self) -> &Settings {
-        panic!("by transport")
-    }
-
-    /// Our certificate.
-    pub fn certificate(&self) -> Arc<Certificate> {
-        panic!("by transport")
-    }
-
-    /// Fresh credentials; the user fragment is unused so far.
-    pub fn credentials(&self) -> IceCredentials {
-        panic!("by transport")
-    }
-
-    /// Host candidates: UDP, TCP.
-    pub fn candidates(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
-        (Vec::new(), Vec::new())
-    }
-
-    /// Opens a session. It lives in the loop that gets its first STUN request, and ends when none comes within 30 s.
-    ///
-    /// # Errors
-    /// There are as many sessions as there may be.
-    pub fn open(&self, opening: Opening) -> Result<(Session, mpsc::Receiver<SessionEvent>), TooMany> {
-        let _ = opening;
-        Err(TooMany)
-    }
-
-    /// Sessions now: publishers, viewers.
-    pub fn sessions(&self) -> (usize, usize) {
-        (0, 0)
-    }
-
-    /// Bytes received and sent since the start.
-    pub fn traffic(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    /// Closes all sessions and the sockets.
-    pub async fn shutdown(&self) {}
-}
-
 /// There are as many sessions as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this node has as many WebRTC sessions as it may have (rtc_max_sessions): try another node")]
 pub struct TooMany;
-
-impl Session {
-    /// Which it is.
-    pub fn id(&self) -> SessionId {
-        SessionId(0)
-    }
-
-    /// The answer to our offer has come, or a later offer/answer changed something; `feeds` replace those that it plays;
-    /// `restart` are our new ICE credentials after an ICE restart.
-    pub fn agree(&self, agreed: Agreed, feeds: Option<Vec<Arc<Feed>>>, restart: Option<IceCredentials>) {
-        let _ = (agreed, feeds, restart);
-    }
-
-    /// Sends a message over a data channel.
-    pub fn send(&self, channel: u16, message: Message) {
-        let _ = (channel, message);
-    }
-
-    /// Chooses the rendition of a feed.
-    pub fn set_quality(&self, feed: usize, quality: Quality) {
-        let _ = (feed, quality);
-    }
-
-    /// Sends a section or does not.
-    pub fn enable(&self, mid: &str, enabled: bool) {
-        let _ = (mid, enabled);
-    }
-
-    /// Asks the publisher for a keyframe.
-    pub fn want_keyframe(&self) {}
-
-    /// Ends it with a goodbye; a publisher's stream ends with it.
-    pub fn close(self) {}
-}

@@ -1,0 +1,454 @@
+//! One loop: its sockets, its sessions, and what they wait for. Nothing in here blocks or waits but [`Shard::wait`].
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Instant, SystemTime};
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::Closed;
+use super::SessionId;
+use super::bell::{Bell, Rung};
+use super::counters::{Tally, count};
+use super::demux::{Addresses, Owner};
+use super::net::Net;
+use super::registry::{Found, Registry};
+use super::session::{Context, Driven, Over, Waiting};
+use super::socket::{Outlet, Received, Receiver};
+use super::stun::{is_stun, ufrag_of};
+use super::tcp::{Accepted, Arrived, Connection};
+use super::timers::Timers;
+use super::viewers::Viewers;
+use crate::peer::Path;
+
+/// Receive calls of one socket before the rest gets its turn.
+const BATCHES: usize = 16;
+/// Datagrams from other loops and from connections before the rest gets its turn.
+const TURNS: usize = 256;
+/// Datagrams that wait to be handed to another loop, and connections.
+pub(super) const INBOX: usize = 1024;
+
+/// Turns that tasks get at the end.
+const LAST_TURNS: usize = 8;
+
+/// What a loop is handed.
+pub(super) enum Inbound {
+    /// A datagram that came to another loop.
+    Datagram(Path, BytesMut),
+    /// A connection that is a session's of this loop, or of one that waits.
+    Connection(Box<Accepted>),
+}
+
+/// How the others reach a loop.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) inbox: mpsc::Sender<Inbound>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// One loop.
+pub(super) struct Shard {
+    index: usize,
+    registry: Arc<Registry>,
+    /// All loops, this one too.
+    doors: Arc<[Door]>,
+    context: Context,
+    net: Net,
+    addresses: Addresses,
+    sessions: HashMap<SessionId, Box<Driven>>,
+    viewers: Viewers,
+    timers: Timers,
+    inbox: mpsc::Receiver<Inbound>,
+    arrived: mpsc::Receiver<Arrived>,
+    arrive: mpsc::Sender<Arrived>,
+    serial: u64,
+    rung: Rung,
+}
+
+impl Shard {
+    /// Must be called inside the loop's runtime.
+    ///
+    /// # Errors
+    /// A socket lacks an option that is needed.
+    pub(super) fn new(
+        index: usize,
+        registry: Arc<Registry>,
+        doors: Arc<[Door]>,
+        context: Context,
+        sockets: Vec<std::net::UdpSocket>,
+        inbox: mpsc::Receiver<Inbound>,
+    ) -> io::Result<Self> {
+        let tally = doors[index].tally.clone();
+        let outlets: io::Result<Vec<Outlet>> =
+            sockets.into_iter().map(|socket| Outlet::new(socket, tally.clone())).collect();
+        let (arrive, arrived) = mpsc::channel(TURNS);
+        Ok(Shard {
+            index,
+            registry,
+            doors,
+            viewers: Viewers::new(context.bell.clone()),
+            context,
+            net: Net::new(outlets?, tally),
+            addresses: Addresses::default(),
+            sessions: HashMap::new(),
+            timers: Timers::default(),
+            inbox,
+            arrived,
+            arrive,
+            serial: 0,
+            rung: Rung::default(),
+        })
+    }
+
+    /// Runs until the bell rings for the end.
+    pub(super) async fn run(mut self) {
+        let mut receiver = Receiver::new();
+        let mut rung = std::mem::take(&mut self.rung);
+        loop {
+            self.wait().await;
+            self.context.bell.take(&mut rung);
+            if rung.end {
+                return self.end_all(&rung.sessions).await;
+            }
+            let more = self.read_sockets(&mut receiver) | self.read_inbox() | self.read_connections();
+            let (now, wall) = (Instant::now(), SystemTime::now());
+            for id in &rung.sessions {
+                self.commands(*id, now, wall);
+            }
+            for feed in &rung.feeds {
+                self.viewers.each(*feed, |id| {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.send(&mut self.net, now);
+                        schedule(&mut self.timers, session, id, now);
+                    }
+                });
+            }
+            self.due(now, wall);
+            self.net.outlets.iter_mut().for_each(Outlet::flush);
+            if more {
+                // Connections are read and written by tasks: they get their turn, too.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self) {
+        let outlets = &self.net.outlets;
+        let sockets = poll_fn(|cx| {
+            // Every socket is asked, so that each of them wakes the loop.
+            let ready = outlets.iter().filter(|outlet| {
+                let readable = outlet.poll_readable(cx).is_ready();
+                outlet.poll_writable(cx).is_ready() || readable
+            });
+            if ready.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let (inbox, arrived) = (&self.inbox, &self.arrived);
+        if !inbox.is_empty() || !arrived.is_empty() {
+            return;
+        }
+        let next = self.timers.next().map(tokio::time::Instant::from_std);
+        let timer = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (mut first, mut second) = (None, None);
+        tokio::select! {
+            () = sockets => {}
+            () = self.context.bell.rung() => {}
+            inbound = self.inbox.recv() => first = inbound,
+            datagram = self.arrived.recv() => second = datagram,
+            () = timer => {}
+        }
+        if let Some(inbound) = first {
+            self.inbound(inbound, Instant::now(), SystemTime::now());
+        }
+        if let Some(datagram) = second {
+            self.connection_read(datagram, Instant::now(), SystemTime::now());
+        }
+    }
+
+    /// Reads the sockets, for some time; whether there may be more.
+    fn read_sockets(&mut self, receiver: &mut Receiver) -> bool {
+        let mut more = false;
+        for outlet in 0..self.net.outlets.len() {
+            more |= self.read_socket(outlet, receiver);
+        }
+        more
+    }
+
+    fn read_socket(&mut self, outlet: usize, receiver: &mut Receiver) -> bool {
+        let bound = self.net.outlets[outlet].local();
+        for _ in 0..BATCHES {
+            let n = match self.net.outlets[outlet].receive(receiver) {
+                Ok(n) => n,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        tracing::debug!(%error, "a UDP socket could not be read");
+                    }
+                    return false;
+                }
+            };
+            let (now, wall) = (Instant::now(), SystemTime::now());
+            let (mut packets, mut bytes) = (0, 0);
+            for received in receiver.received(n) {
+                packets += received.bytes.len().div_ceil(received.stride);
+                bytes += received.bytes.len();
+                let local = SocketAddr::new(received.to.unwrap_or(bound.ip()), bound.port());
+                let path = Path { local, remote: received.from, tcp: false };
+                self.datagrams(path, &received, now, wall);
+            }
+            count(&self.net.tally.packets_in, packets);
+            count(&self.net.tally.bytes_in, bytes);
+        }
+        true
+    }
+
+    /// Datagrams of one sender came together.
+    fn datagrams(&mut self, path: Path, received: &Received<'_>, now: Instant, wall: SystemTime) {
+        let owner = self.addresses.owner(&path.remote);
+        let mut touched = None;
+        for datagram in received.bytes.chunks(received.stride) {
+            match owner {
+                Some(Owner::Here(id)) if self.is_for(id, datagram) => {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.receive(path, BytesMut::from(datagram), now);
+                        touched = Some(id);
+                    }
+                }
+                Some(Owner::There(shard)) if ufrag_of(datagram).is_none() => {
+                    self.hand_over(shard, path, datagram);
+                }
+                _ => self.stranger(path, datagram, now, wall),
+            }
+        }
+        if let Some(id) = touched {
+            self.settle(id, now, wall);
+        }
+    }
+
+    /// Whether a datagram from an address of that session is for it: all but binding requests for another one.
+    fn is_for(&self, id: SessionId, datagram: &[u8]) -> bool {
+        if !is_stun(datagram) {
+            return true;
+        }
+        let session = self.sessions.get(&id);
+        ufrag_of(datagram).is_none_or(|ufrag| session.is_some_and(|session| session.answers_to(ufrag)))
+    }
+
+    /// A datagram from an address that is nobody's yet: only a binding request leads anywhere.
+    fn stranger(&mut self, path: Path, datagram: &[u8], now: Instant, wall: SystemTime) {
+        let found = ufrag_of(datagram).map(|ufrag| self.registry.find(ufrag, self.index));
+        let id = match found {
+            Some(Found::Adopted(waiting)) => self.adopt(*waiting, now, wall),
+            Some(Found::In(id, shard)) if shard == self.index => id,
+            Some(Found::In(_, shard)) => {
+                self.addresses.foreign(path.remote, shard);
+                return self.hand_over(shard, path, datagram);
+            }
+            Some(Found::Nobody) | None => return count(&self.net.tally.garbage, 1),
+        };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.receive(path, BytesMut::from(datagram), now);
+            self.settle(id, now, wall);
+        }
+    }
+
+    /// Hands a datagram to the loop that has its session. Where that loop is behind it is lost, as on any link.
+    fn hand_over(&self, shard: usize, path: Path, datagram: &[u8]) {
+        let sent = self.doors[shard].inbox.try_send(Inbound::Datagram(path, BytesMut::from(datagram)));
+        let counter = if sent.is_ok() { &self.net.tally.handed_over } else { &self.net.tally.dropped };
+        count(counter, 1);
+    }
+
+    /// A session begins here.
+    fn adopt(&mut self, waiting: Waiting, now: Instant, wall: SystemTime) -> SessionId {
+        let id = waiting.id;
+        tracing::debug!(session = id.0, shard = self.index, "WebRTC session begins");
+        let session = Driven::new(waiting, &self.context, now);
+        self.sessions.insert(id, Box::new(session));
+        self.watch(id);
+        self.commands(id, now, wall);
+        id
+    }
+
+    /// What other loops handed over; whether there may be more.
+    fn read_inbox(&mut self) -> bool {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        for _ in 0..TURNS {
+            match self.inbox.try_recv() {
+                Ok(inbound) => self.inbound(inbound, now, wall),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn inbound(&mut self, inbound: Inbound, now: Instant, wall: SystemTime) {
+        match inbound {
+            Inbound::Datagram(path, datagram) => self.handed(path, datagram, now, wall),
+            Inbound::Connection(accepted) => self.accepted(*accepted, now, wall),
+        }
+    }
+
+    /// A datagram that came to another loop. It is not handed on again: the sessions of a loop do not move.
+    fn handed(&mut self, path: Path, datagram: BytesMut, now: Instant, wall: SystemTime) {
+        let asked = match ufrag_of(&datagram).map(|ufrag| self.registry.find(ufrag, self.index)) {
+            Some(Found::Adopted(waiting)) => Some(self.adopt(*waiting, now, wall)),
+            Some(Found::In(id, shard)) if shard == self.index => Some(id),
+            _ => None,
+        };
+        let known = match self.addresses.owner(&path.remote) {
+            Some(Owner::Here(id)) => Some(id),
+            _ => None,
+        };
+        let session = asked.or(known).and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
+        let Some((id, session)) = session else { return count(&self.net.tally.garbage, 1) };
+        session.receive(path, datagram, now);
+        self.settle(id, now, wall);
+    }
+
+    /// A connection showed whose it is.
+    fn accepted(&mut self, accepted: Accepted, now: Instant, wall: SystemTime) {
+        let found = ufrag_of(&accepted.first).map(|ufrag| self.registry.find(ufrag, self.index));
+        let id = match found {
+            Some(Found::Adopted(waiting)) => self.adopt(*waiting, now, wall),
+            Some(Found::In(id, shard)) if shard == self.index => id,
+            Some(Found::In(_, shard)) => {
+                // Another loop was faster with its first binding request.
+                if self.doors[shard].inbox.try_send(Inbound::Connection(Box::new(accepted))).is_err() {
+                    count(&self.net.tally.tcp_refused, 1);
+                }
+                return;
+            }
+            Some(Found::Nobody) | None => return count(&self.net.tally.tcp_refused, 1),
+        };
+        let Accepted { stream, first, frames, local, remote } = accepted;
+        let (Ok(stream), Some(session)) = (TcpStream::from_std(stream), self.sessions.get_mut(&id)) else {
+            return count(&self.net.tally.tcp_refused, 1);
+        };
+        self.serial += 1;
+        let connection =
+            Connection::start(stream, frames, (id, self.serial), (local, remote), self.arrive.clone());
+        self.net.connections.insert(remote, connection);
+        if let Some(gone) = session.connection(remote) {
+            self.net.connections.remove(&gone);
+        }
+        count(&self.net.tally.tcp_connections, 1);
+        let path = Path { local, remote, tcp: true };
+        count(&self.net.tally.packets_in, 1);
+        count(&self.net.tally.bytes_in, first.len());
+        session.receive(path, first, now);
+        self.settle(id, now, wall);
+    }
+
+    /// What connections brought; whether there may be more.
+    fn read_connections(&mut self) -> bool {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        for _ in 0..TURNS {
+            match self.arrived.try_recv() {
+                Ok(arrived) => self.connection_read(arrived, now, wall),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn connection_read(&mut self, arrived: Arrived, now: Instant, wall: SystemTime) {
+        let Arrived { remote, serial, datagram } = arrived;
+        let connection = self.net.connections.get(&remote).filter(|connection| connection.serial == serial);
+        let Some(connection) = connection else { return };
+        let (id, local) = (connection.session, connection.local);
+        let Some(datagram) = datagram else {
+            self.net.connections.remove(&remote);
+            return;
+        };
+        count(&self.net.tally.packets_in, 1);
+        count(&self.net.tally.bytes_in, datagram.len());
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.receive(Path { local, remote, tcp: true }, datagram, now);
+            self.settle(id, now, wall);
+        }
+    }
+
+    /// A session has commands.
+    fn commands(&mut self, id: SessionId, now: Instant, wall: SystemTime) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match session.commands(&self.context, now) {
+            Ok(changed) => {
+                if changed {
+                    self.watch(id);
+                }
+                self.settle(id, now, wall);
+            }
+            Err(over) => self.end(id, over, now),
+        }
+    }
+
+    /// The feeds of a session wake it from now on, and no others.
+    fn watch(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.feeds = self.viewers.set(id, &session.feeds, session.media().feeds());
+        }
+    }
+
+    /// Sessions whose time has come.
+    fn due(&mut self, now: Instant, wall: SystemTime) {
+        while let Some(id) = self.timers.due(now) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.tick(now, wall);
+                self.settle(id, now, wall);
+            }
+        }
+    }
+
+    /// After any input to a session.
+    fn settle(&mut self, id: SessionId, now: Instant, wall: SystemTime) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match session.settle(&mut self.net, &mut self.addresses, now, wall) {
+            Some(over) => self.end(id, over, now),
+            None => schedule(&mut self.timers, session, id, now),
+        }
+    }
+
+    fn end(&mut self, id: SessionId, over: Over, now: Instant) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.registry.remove(id);
+        self.timers.remove(id);
+        self.viewers.set(id, &session.feeds, &[]);
+        session.end(over, &mut self.net, &mut self.addresses, &self.context.handle, now);
+    }
+
+    /// All say goodbye, after those with commands (one of which may be how they are to end) have done them. Publishers'
+    /// streams wait for them to come back, here or at another node.
+    async fn end_all(mut self, commanded: &[SessionId]) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        for id in commanded {
+            self.commands(*id, now, wall);
+        }
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.end(id, Over { closed: Closed::ByUs, finish: false }, now);
+        }
+        self.net.outlets.iter_mut().for_each(Outlet::flush);
+        // The tasks that write to connections get a last turn.
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn schedule(timers: &mut Timers, session: &Driven, id: SessionId, now: Instant) {
+    if let Some(at) = session.deadline() {
+        timers.set(id, at, now);
+    }
+}
