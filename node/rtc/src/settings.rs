@@ -18,8 +18,11 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Whether ICE-TCP is served on the same ports.
     pub tcp: bool,
-    /// The host candidates that clients are given, address and port; empty: the addresses of this machine with the port of `listen`.
+    /// The host candidates that clients are given for UDP. None for UDP nor TCP: the addresses of this machine with the port of
+    /// `listen`.
     pub candidates: Vec<SocketAddr>,
+    /// The host candidates that clients are given for TCP.
+    pub tcp_candidates: Vec<SocketAddr>,
     /// Loops that carry media, each on a thread of its own; 0 means one a core.
     pub shards: usize,
     /// The most sessions at once.
@@ -36,6 +39,7 @@ impl Default for Settings {
             listen: vec![SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 0], 5004))],
             tcp: true,
             candidates: Vec::new(),
+            tcp_candidates: Vec::new(),
             shards: 0,
             max_sessions: 10_000,
             ice_servers: Vec::new(),

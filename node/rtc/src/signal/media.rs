@@ -81,7 +81,8 @@ pub trait Media: Send + Sync + 'static {
 #[async_trait]
 impl Media for Arc<Service> {
     async fn publish(&self, request: Request, offer: &str) -> Result<Running, Refused> {
-        let Opened { sdp, session, events, streams, negotiation: _ } = Service::publish(self, request, offer).await?;
+        let Opened { sdp, session, events, streams, negotiation: _ } =
+            Service::publish(self, request, offer).await?;
         Ok(Running { sdp, mids: Vec::new(), streams, events, link: Box::new(Publishing(session)) })
     }
 

@@ -5,12 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 /// Host candidates are tried one after the other: more than this only make connecting slower.
 const MOST: usize = 16;
 
-/// The host candidates: `configured` if there are any, else what is listened on, with the machine's addresses (`machine`) in
-/// place of an unspecified one.
-pub(super) fn host(configured: &[SocketAddr], listen: &[SocketAddr], machine: &[IpAddr]) -> Vec<SocketAddr> {
-    if !configured.is_empty() {
-        return configured.to_vec();
-    }
+/// The host candidates that follow from what is listened on, with the machine's addresses (`machine`) in place of an unspecified
+/// one.
+pub(super) fn host(listen: &[SocketAddr], machine: &[IpAddr]) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for address in listen {
         let ips: Vec<IpAddr> = match address.ip() {
@@ -72,30 +69,24 @@ mod tests {
     }
 
     #[test]
-    fn configured_ones_are_taken_as_they_are() {
-        let configured = [at("203.0.113.9:31000")];
-        assert_eq!(host(&configured, &[at("[::]:5004")], &[ip("10.0.0.1")]), configured);
-    }
-
-    #[test]
     fn an_unspecified_address_stands_for_those_of_the_machine() {
         let machine = [ip("127.0.0.1"), ip("::1"), ip("fe80::1"), ip("2001:db8::1"), ip("10.0.0.1")];
-        assert_eq!(host(&[], &[at("[::]:5004")], &machine), [at("10.0.0.1:5004"), at("[2001:db8::1]:5004")]);
-        assert_eq!(host(&[], &[at("0.0.0.0:7")], &machine), [at("10.0.0.1:7")]);
-        assert_eq!(host(&[], &[at("0.0.0.0:7"), at("[::]:7")], &machine).len(), 2);
+        assert_eq!(host(&[at("[::]:5004")], &machine), [at("10.0.0.1:5004"), at("[2001:db8::1]:5004")]);
+        assert_eq!(host(&[at("0.0.0.0:7")], &machine), [at("10.0.0.1:7")]);
+        assert_eq!(host(&[at("0.0.0.0:7"), at("[::]:7")], &machine).len(), 2);
     }
 
     #[test]
     fn loopback_only_where_there_is_nothing_else() {
         let machine = [ip("127.0.0.1"), ip("::1"), ip("fe80::1"), ip("169.254.0.3")];
-        assert_eq!(host(&[], &[at("[::]:5004")], &machine), [at("127.0.0.1:5004"), at("[::1]:5004")]);
-        assert_eq!(host(&[], &[at("127.0.0.1:5004")], &[ip("10.0.0.1")]), [at("127.0.0.1:5004")]);
-        assert!(host(&[], &[at("[::]:5004")], &[]).is_empty());
+        assert_eq!(host(&[at("[::]:5004")], &machine), [at("127.0.0.1:5004"), at("[::1]:5004")]);
+        assert_eq!(host(&[at("127.0.0.1:5004")], &[ip("10.0.0.1")]), [at("127.0.0.1:5004")]);
+        assert!(host(&[at("[::]:5004")], &[]).is_empty());
     }
 
     #[test]
     fn there_are_not_too_many() {
         let machine: Vec<IpAddr> = (0..100).map(|n| ip(&format!("10.0.0.{n}"))).collect();
-        assert_eq!(host(&[], &[at("[::]:5004")], &machine).len(), MOST);
+        assert_eq!(host(&[at("[::]:5004")], &machine).len(), MOST);
     }
 }

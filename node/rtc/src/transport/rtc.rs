@@ -44,7 +44,8 @@ pub struct Rtc {
 struct Shared {
     settings: Settings,
     certificate: Arc<Certificate>,
-    candidates: RwLock<Vec<SocketAddr>>,
+    /// Those that are told, if they do not follow from what is listened on: UDP, TCP.
+    candidates: RwLock<(Vec<SocketAddr>, Vec<SocketAddr>)>,
     /// What is listened on, with the real port.
     listen: Vec<SocketAddr>,
     registry: Arc<Registry>,
@@ -100,7 +101,7 @@ impl Rtc {
             .unzip();
         let doors: Arc<[Door]> = doors.into();
         let shared = Arc::new(Shared {
-            candidates: RwLock::new(settings.candidates.clone()),
+            candidates: RwLock::new((settings.candidates.clone(), settings.tcp_candidates.clone())),
             listen: sockets.listen,
             certificate,
             registry,
@@ -162,16 +163,20 @@ impl Rtc {
     /// Host candidates: UDP, TCP.
     pub fn candidates(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         let shared = self.shared();
-        let configured = shared.candidates.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let machine = if configured.is_empty() { candidates::machine() } else { Vec::new() };
-        let udp = candidates::host(&configured, &shared.listen, &machine);
-        let tcp = if shared.settings.tcp { udp.clone() } else { Vec::new() };
-        (udp, tcp)
+        let (udp, tcp) = shared.candidates.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (udp, tcp) = match udp.is_empty() && tcp.is_empty() {
+            true => {
+                let own = candidates::host(&shared.listen, &candidates::machine());
+                (own.clone(), own)
+            }
+            false => (udp, tcp),
+        };
+        (udp, if shared.settings.tcp { tcp } else { Vec::new() })
     }
 
     /// Sessions that are opened from now on are given these host candidates; none: the addresses of this machine.
-    pub fn set_candidates(&self, candidates: Vec<SocketAddr>) {
-        *self.shared().candidates.write().unwrap_or_else(PoisonError::into_inner) = candidates;
+    pub fn set_candidates(&self, udp: Vec<SocketAddr>, tcp: Vec<SocketAddr>) {
+        *self.shared().candidates.write().unwrap_or_else(PoisonError::into_inner) = (udp, tcp);
     }
 
     /// Opens a session. It lives in the loop that gets its first STUN request, and ends when none comes within 30 s.

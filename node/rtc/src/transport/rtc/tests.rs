@@ -372,7 +372,7 @@ async fn candidates_can_be_changed_while_it_runs() {
     let listen = rtc.listen().to_vec();
     assert_eq!(rtc.candidates(), (listen.clone(), listen.clone()));
     let public: SocketAddr = "203.0.113.7:30004".parse().unwrap();
-    rtc.set_candidates(vec![public]);
+    rtc.set_candidates(vec![public], vec![public]);
     assert_eq!(rtc.candidates(), (vec![public], vec![public]));
     rtc.shutdown().await;
 }
