@@ -50,8 +50,6 @@ pub(crate) enum Got<'a> {
     Sealed(&'a [u8]),
     /// An RTP packet, decrypted.
     Rtp(&'a [u8]),
-    /// An RTCP compound packet, decrypted.
-    Rtcp(&'a [u8]),
 }
 
 impl Session {
@@ -183,9 +181,13 @@ impl Session {
             match output {
                 Output::Send { datagram, .. } => self.transmit(&datagram)?,
                 Output::Rtp(packet) => got(Got::Rtp(&packet)),
-                Output::Rtcp(packet) => got(Got::Rtcp(&packet)),
                 Output::Closed(why) => return Err(Error::Rtc(why)),
-                Output::Connected | Output::Selected(_) | Output::Open { .. } | Output::Message { .. } => {}
+                // What the server reports and asks for is of no use here: nothing is sent again, and keyframes come by themselves.
+                Output::Rtcp(_)
+                | Output::Connected
+                | Output::Selected(_)
+                | Output::Open { .. }
+                | Output::Message { .. } => {}
             }
         }
         Ok(())
@@ -241,5 +243,117 @@ impl Session {
             Some(resource) => http::delete(&self.server, resource).await,
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::rtc::Head;
+
+    /// Takes one request, up to the end of its body, and answers it.
+    async fn answer_one(http: &TcpListener, with: impl FnOnce(&str) -> String) {
+        let (mut socket, _) = http.accept().await.unwrap();
+        let mut request = Vec::new();
+        let complete = |request: &[u8]| {
+            let text = String::from_utf8_lossy(request).into_owned();
+            let (head, body) = text.split_once("\r\n\r\n")?;
+            let length =
+                head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+            (body.len() >= length.unwrap_or(0)).then_some(text)
+        };
+        loop {
+            if let Some(text) = complete(&request) {
+                socket.write_all(with(&text).as_bytes()).await.unwrap();
+                return;
+            }
+            assert!(socket.read_buf(&mut request).await.unwrap() > 0);
+        }
+    }
+
+    /// A server that sends thirty packets to whoever connects.
+    async fn serve(http: TcpListener) {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let local = udp.local_addr().unwrap();
+        let certificate = Arc::new(Certificate::generate().unwrap());
+        let ice = IceCredentials { ufrag: "server".into(), pwd: "the server's password".into() };
+        let mut peer = None;
+        answer_one(&http, |request| {
+            let offer = Answer::parse(&request.replace("actpass", "active")).unwrap();
+            let config = Config {
+                ice: ice.clone(),
+                certificate: certificate.clone(),
+                remote: Some(offer.remote),
+                data: None,
+                opens: None,
+                mtu: MTU,
+            };
+            peer = Some(Peer::new(config, Instant::now()));
+            let fingerprint = certificate.fingerprint();
+            let sdp = Offer { ice: &ice, fingerprint, wants: &Wants::Play }.sdp();
+            let sdp = sdp.replace("actpass", "passive");
+            let sdp = format!("{sdp}a=candidate:1 1 udp 1 {} {} typ host\r\n", local.ip(), local.port());
+            let (head, length) = ("HTTP/1.1 201 Created\r\nLocation: /session/1", sdp.len());
+            format!("{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{sdp}")
+        })
+        .await;
+        let mut peer = peer.unwrap();
+        let mut buffer = [0; 2000];
+        'session: loop {
+            let (len, remote) = udp.recv_from(&mut buffer).await.unwrap();
+            let (now, path) = (Instant::now(), Path { local, remote, tcp: false });
+            peer.receive(path, BytesMut::from(&buffer[..len]), now);
+            while let Some(output) = peer.poll(now) {
+                match output {
+                    Output::Send { datagram, .. } => drop(udp.send_to(&datagram, remote).await.unwrap()),
+                    // Before, it may not have the keys yet.
+                    Output::Rtcp(_) => {
+                        let mut head = Head { pt: 96, ssrc: 7, seq: 1 };
+                        for n in 0..30_u32 {
+                            let mut out = Vec::new();
+                            assert!(peer.protect_rtp(&head.next(true, n, &[]), b"picture", &mut out));
+                            udp.send_to(&out, remote).await.unwrap();
+                        }
+                    }
+                    Output::Closed(_) => break 'session,
+                    _ => {}
+                }
+            }
+        }
+        let gone = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        answer_one(&http, |request| {
+            assert!(request.starts_with("DELETE /session/1 "), "{request}");
+            gone.to_owned()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_session_connects_receives_and_says_goodbye() {
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/LiveApp/whep/cam1", http.local_addr().unwrap());
+        let server = tokio::spawn(serve(http));
+        let address = Server::parse(&url, false).unwrap();
+        let mut session = Session::open(&address, &Wants::Play, true, 1).await.unwrap();
+        session.send_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 1]).unwrap();
+        let (mut sealed, mut open) = (0, 0);
+        while open < 30 {
+            session
+                .turn(Some(Instant::now() + PATIENCE), &mut |got| match got {
+                    Got::Sealed(_) => sealed += 1,
+                    Got::Rtp(packet) => {
+                        assert!(packet.ends_with(b"picture"));
+                        open += 1;
+                    }
+                })
+                .await
+                .unwrap();
+        }
+        assert_eq!(sealed, 30);
+        session.close().await.unwrap();
+        server.await.unwrap();
     }
 }

@@ -288,6 +288,8 @@ impl Peer {
     }
 
     fn connected(&mut self, now: Instant) {
+        // Our last flight goes before any media, which the other side could not decrypt yet.
+        self.flush(now);
         let Some(dtls) = &self.dtls else { return };
         self.deadline = None;
         let role = dtls.role();
