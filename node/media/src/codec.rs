@@ -14,7 +14,8 @@
 //!
 //! An ingest makes the config with a constructor of [`VideoConfig`] or [`AudioConfig`], and brings payloads into this
 //! form with [`nal::to_four_byte`], [`nal::from_annex_b`] or [`av1::normalise`]. VP8 and VP9 tell their size only in
-//! keyframes: [`picture_size`], then [`VideoConfig::with_size`]. For MPEG-TS, [`nal::AnnexB`] and [`Adts`] lead out.
+//! keyframes: [`picture_size`], then [`VideoConfig::with_size`]. Where no record comes at all, as over RTP,
+//! [`VideoConfig::in_band`] makes one of a keyframe. For MPEG-TS, [`nal::AnnexB`] and [`Adts`] lead out.
 
 use bytes::Bytes;
 
@@ -23,6 +24,7 @@ mod audio;
 pub mod av1;
 mod h264;
 mod hevc;
+mod in_band;
 mod mp3;
 pub mod nal;
 mod opus;

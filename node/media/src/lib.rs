@@ -4,6 +4,8 @@
 //! - [`codec`]: codec configuration records, parsed once at the edge of the system.
 //! - [`Frame`], [`Group`]: one access unit; the frames from one random access point to the next.
 //! - [`stream`]: one live stream: one writer, any number of readers, each with a position of its own.
+//!   It may have several video tracks: renditions of one picture, the best first. [`Publisher`] says how they keep
+//!   together; who needs one picture takes [`Stream::picture`].
 //! - [`segmentation`]: when a segment begins, decided once by the owner of a stream and stamped on its groups.
 //! - [`Mirror`]: writes a stream that another node owns, as that one wrote it.
 //! - [`Hub`]: all live streams of this process by app and id.

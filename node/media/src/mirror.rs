@@ -54,6 +54,8 @@ pub struct Mirror {
 struct Lane {
     track: Arc<Track>,
     video: bool,
+    /// Whether it is the first video track.
+    picture: bool,
     /// Whether what comes belongs to the newest group; not so while the source sends one that was refused.
     open: bool,
 }
@@ -116,7 +118,7 @@ impl Mirror {
             None => self.stream.add_track(config)?,
         };
         let open = track.ring.newest(|_| true).is_some();
-        self.lanes.push(Lane { track, video, open });
+        self.lanes.push(Lane { track, video, picture: video && nth == 0, open });
         TrackId::try_from(self.lanes.len() - 1).ok()
     }
 
@@ -177,7 +179,7 @@ impl Mirror {
         self.next_order = next.max(order.saturating_add(1));
         let progress = frame.dts.since(self.newest);
         self.newest = self.newest.max(frame.dts);
-        count(&self.stream, &frame, lane.video, progress, now);
+        count(&self.stream, &frame, lane.picture, progress, now);
         lane.track.ring.push(Arrived { order, frame });
     }
 

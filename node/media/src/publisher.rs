@@ -26,6 +26,14 @@ const WAITING: usize = 512;
 const WAITING_BYTES: usize = 4 << 20;
 /// Groups that a track may be behind the others.
 const PENDING: usize = 64;
+/// A keyframe of another rendition waits this long for the picture of the first one that it belongs to.
+const TOGETHER: Duration = Duration::from_millis(150);
+/// Frames that wait so at most.
+const HELD: usize = 256;
+/// After this long without a frame a video track does not lead the others any more.
+const NO_LEADER: Duration = Duration::from_millis(1500);
+/// The same picture in two renditions has times that differ by less.
+const SAME: Duration = Duration::from_millis(8);
 
 /// The stream has ended, or somebody else writes it now: stop sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,14 +59,23 @@ struct Lane {
     pending: VecDeque<Arc<Stamp>>,
     // How far the stream was, on any track, when this track's last frame came.
     heard: Option<Timestamp>,
+    // The time of that frame.
+    last: Option<Timestamp>,
     group_bytes: u64,
     // Nothing can go into the present group: frames are of no use until the next one begins.
     fresh: bool,
-    // A new group has to begin with the next frame.
+    // A new group has to begin with the next frame (of video: with the next keyframe).
     changed: bool,
 }
 
-/// The one writer of a stream. [`finish`](Self::finish) ends the stream; dropping it is a broken connection,
+/// The one writer of a stream. It may have several video tracks: renditions of the same picture, the best one first.
+///
+/// The first video track is the reference: its keyframes begin the groups and segments of the stream. Another one
+/// begins its own group at its first keyframe at or after each beginning that the reference announced; its other
+/// keyframes are frames like any. A keyframe that comes a little before the same picture of the reference waits for
+/// it, so that both begin the same group. While the reference is silent, the next rendition stands in for it.
+///
+/// [`finish`](Self::finish) ends the stream; dropping it is a broken connection,
 /// after which the stream waits for the publisher to come back.
 #[derive(Debug)]
 pub struct Publisher {
@@ -73,6 +90,8 @@ pub struct Publisher {
     // Whether this publisher's first group has begun.
     began: bool,
     waiting: VecDeque<(usize, Frame)>,
+    // Frames of renditions, from a keyframe on, that are ahead of the reference.
+    held: VecDeque<(usize, Frame)>,
     stop: watch::Receiver<Option<StopReason>>,
     finished: bool,
 }
@@ -101,6 +120,7 @@ impl Publisher {
         for lane in &mut writer.tracks {
             lane.fresh = true;
             lane.pending.clear();
+            lane.last = None;
         }
         let start = writer.newest.map_or(origin.timeline, |(t, at)| t + gap(at.elapsed()));
         let stop = stream.watch_stop();
@@ -114,6 +134,7 @@ impl Publisher {
             expects_video: None,
             began: false,
             waiting: VecDeque::new(),
+            held: VecDeque::new(),
             stop,
             finished: false,
         }
@@ -143,7 +164,7 @@ impl Publisher {
             }
             None => {
                 let track = self.stream.add_track(config.clone())?;
-                if self.began && config.is_video() {
+                if self.began && config.is_video() && !writer.tracks.iter().any(|l| l.config.is_video()) {
                     writer.stamper.break_off();
                 }
                 writer.tracks.push(Lane {
@@ -152,6 +173,7 @@ impl Publisher {
                     // A track that comes later belongs to the stretch of time that is being written.
                     pending: writer.stamp.iter().cloned().collect(),
                     heard: None,
+                    last: None,
                     group_bytes: 0,
                     fresh: true,
                     changed: false,
@@ -169,16 +191,22 @@ impl Publisher {
         let (Some(writer), Some(&lane)) = (&mut self.writer, self.lanes.get(usize::from(track))) else {
             return;
         };
-        let lane = &mut writer.tracks[lane];
-        if *lane.config == config {
+        let rendition = writer.is_rendition(lane);
+        if *writer.tracks[lane].config == config {
             return;
         }
+        // What came before has the configuration that it came with.
+        self.release(Some(lane), SystemTime::now());
+        let Some(writer) = &mut self.writer else { return };
+        let lane = &mut writer.tracks[lane];
         lane.config = Arc::new(config);
         lane.track.set_config(lane.config.clone());
         if self.began {
             lane.fresh = true;
-            lane.changed = !lane.config.is_video();
-            writer.stamper.break_off();
+            lane.changed = rendition || !lane.config.is_video();
+            if !rendition {
+                writer.stamper.break_off();
+            }
         }
     }
 
@@ -225,25 +253,19 @@ impl Publisher {
         let before = writer.newest.map_or(frame.dts, |(t, _)| t);
         writer.newest = Some((before.max(frame.dts), now));
         let video = writer.tracks[lane].config.is_video();
-        count(&self.stream, &frame, video, frame.dts.since(before), now);
+        let picture = video && !writer.is_rendition(lane);
+        count(&self.stream, &frame, picture, frame.dts.since(before), now);
         let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());
         if video {
-            self.began |= frame.keyframe;
-            let start = frame.dts;
-            writer.put(&self.stream, lane, frame, Reference::Video, wall);
-            if self.began {
-                // Audio from before the first picture has nothing to go with.
-                for (lane, f) in self.waiting.drain(..) {
-                    if f.dts >= start {
-                        writer.put(&self.stream, lane, f, Reference::StandIn, wall);
-                    } else {
-                        self.stream.stats().frames_dropped.fetch_add(1, Relaxed);
-                    }
-                }
+            let behind = self.held.iter().any(|(l, _)| *l == lane);
+            if behind || (frame.keyframe && writer.is_ahead(lane, frame.dts)) {
+                self.held.push_back((lane, frame));
+            } else {
+                self.picture(lane, frame, wall);
             }
         } else if self.began {
             let by = if has_video { Reference::StandIn } else { Reference::Audio };
-            writer.put(&self.stream, lane, frame, by, wall);
+            writer.put(&self.stream, lane, frame, Some(by), wall);
         } else {
             let first = self.waiting.front().map_or(frame.dts, |(_, f)| f.dts);
             let patience = match (has_video, self.expects_video) {
@@ -257,14 +279,52 @@ impl Publisher {
             self.waiting.push_back((lane, frame));
             if self.began {
                 for (lane, f) in self.waiting.drain(..) {
-                    writer.put(&self.stream, lane, f, Reference::Audio, wall);
+                    writer.put(&self.stream, lane, f, Some(Reference::Audio), wall);
                 }
             }
         }
-        if let Some(known) = writer.stamper.segmentation() {
+        self.release(None, wall);
+        if let Some(known) = self.writer.as_ref().and_then(|w| w.stamper.segmentation()) {
             self.stream.set_segmentation(known);
         }
         Ok(())
+    }
+
+    fn picture(&mut self, lane: usize, frame: Frame, wall: SystemTime) {
+        let Some(writer) = &mut self.writer else { return };
+        self.began |= frame.keyframe;
+        let start = frame.dts;
+        let by = writer.leads(lane, start).then_some(Reference::Video);
+        writer.put(&self.stream, lane, frame, by, wall);
+        if self.began {
+            // Audio from before the first picture has nothing to go with.
+            for (lane, f) in self.waiting.drain(..) {
+                if f.dts >= start {
+                    writer.put(&self.stream, lane, f, Some(Reference::StandIn), wall);
+                } else {
+                    self.stream.stats().frames_dropped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Puts the held frames that the reference has come up with or that have waited long enough; all, up to the last
+    /// one of `lane`, where that is given.
+    fn release(&mut self, lane: Option<usize>, wall: SystemTime) {
+        let all = self.held.iter().rposition(|(l, _)| Some(*l) == lane).map_or(0, |i| i + 1);
+        let mut put = 0;
+        while let (Some((l, frame)), Some(writer)) = (self.held.front(), &self.writer) {
+            let waits = writer.is_ahead(*l, frame.dts)
+                && writer.newest.is_some_and(|(t, _)| t.since(frame.dts) <= TOGETHER)
+                && self.held.len() <= HELD;
+            if waits && put >= all {
+                return;
+            }
+            if let Some((l, frame)) = self.held.pop_front() {
+                self.picture(l, frame, wall);
+                put += 1;
+            }
+        }
     }
 
     /// Wakes the readers: once for everything that came in one piece from the network.
@@ -281,6 +341,9 @@ impl Publisher {
     /// The publisher is done: the stream ends. When it is done because another takes the stream over, the
     /// stream goes on with that one.
     pub fn finish(mut self) {
+        while let Some((lane, frame)) = self.held.pop_front() {
+            self.picture(lane, frame, SystemTime::now());
+        }
         self.finished = true;
     }
 }
@@ -315,14 +378,14 @@ pub(crate) async fn asked_to_stop(mut stop: watch::Receiver<Option<StopReason>>)
     }
 }
 
-/// `progress` is by how much the frame takes the stream further.
-pub(crate) fn count(stream: &Stream, frame: &Frame, video: bool, progress: Duration, now: Instant) {
+/// `progress` is by how much the frame takes the stream further, `picture` whether it is one of the first video track.
+pub(crate) fn count(stream: &Stream, frame: &Frame, picture: bool, progress: Duration, now: Instant) {
     let (stats, second) = (stream.stats(), stream.heard(now).as_secs());
     stats.media_ms.add(second, progress.as_millis() as u64);
     stats.bytes_in.fetch_add(frame.payload.len() as u64, Relaxed);
     stats.frames_in.fetch_add(1, Relaxed);
     stats.bytes.add(second, frame.payload.len() as u64);
-    if video {
+    if picture {
         stats.frame_rate.add(second, 1);
     }
 }
@@ -335,6 +398,7 @@ impl Writer {
             track,
             pending: VecDeque::new(),
             heard: None,
+            last: None,
             group_bytes: 0,
             fresh: true,
             changed: false,
@@ -348,33 +412,45 @@ impl Writer {
         }
     }
 
-    /// Puts a frame, whose times are on the stream's timeline already, into its group.
-    fn put(&mut self, stream: &Stream, lane: usize, frame: Frame, by: Reference, now: SystemTime) {
+    /// Puts a frame, whose times are on the stream's timeline already, into its group. `by` says what its track is to
+    /// the segmentation: nothing, where it is a rendition that follows another.
+    fn put(&mut self, stream: &Stream, lane: usize, frame: Frame, by: Option<Reference>, now: SystemTime) {
         let (video, fresh) = (self.tracks[lane].config.is_video(), self.tracks[lane].fresh);
         if fresh && video && !frame.keyframe {
             stream.stats().frames_dropped.fetch_add(1, Relaxed);
             return;
         }
+        let rendition = by.is_none();
         let mut began = false;
-        if (by != Reference::StandIn || self.video_is_silent(frame.dts))
+        if let Some(by) = by
+            && (by != Reference::StandIn || self.video_is_silent(frame.dts))
             && let Some(stamp) = self.stamper.next(frame.dts, frame.keyframe, by, now)
         {
             self.announce(stamp);
             began = true;
         }
-        // Audio that changes its format cannot wait for the next keyframe of the video.
+        let due = |s: &Stamp| s.start <= if rendition { frame.dts + SAME } else { frame.dts };
+        // Audio that changes its format cannot wait for the next keyframe of the video. Nor can a rendition; its
+        // picture goes on, so that breaks nothing.
         let changed = std::mem::take(&mut self.tracks[lane].changed);
-        if !began && (changed || self.tracks[lane].group_bytes > LARGEST_GROUP) {
-            let stamp = self.stamper.force(frame.dts, changed, now);
+        let cut = changed && !(rendition && self.tracks[lane].pending.front().is_some_and(|s| due(s)));
+        if !began && (cut || self.tracks[lane].group_bytes > LARGEST_GROUP) {
+            let stamp = self.stamper.force(frame.dts, cut && !video, now);
             self.announce(stamp);
             began = true;
         }
         let newest = self.newest.map(|(t, _)| t);
         let l = &mut self.tracks[lane];
         let mut begins = None;
-        // What this frame began holds for it in any case.
-        while l.pending.front().is_some_and(|s| began || s.start <= frame.dts || l.pending.len() > PENDING) {
-            begins = l.pending.pop_front();
+        if rendition && !frame.keyframe && !began {
+            while l.pending.len() > PENDING {
+                l.pending.pop_front();
+            }
+        } else {
+            // What this frame began holds for it in any case.
+            while l.pending.front().is_some_and(|s| began || due(s) || l.pending.len() > PENDING) {
+                begins = l.pending.pop_front();
+            }
         }
         if let Some(stamp) = begins {
             let head = GroupHead { stamp, config: l.config.clone(), independent: frame.keyframe };
@@ -387,9 +463,31 @@ impl Writer {
             return;
         }
         l.heard = newest;
+        l.last = Some(frame.dts);
         l.group_bytes += frame.payload.len() as u64;
         l.track.ring.push(Arrived { order: self.order, frame });
         self.order += 1;
+    }
+
+    /// Whether it is another picture track than the first.
+    fn is_rendition(&self, lane: usize) -> bool {
+        self.tracks[lane].config.is_video() && self.before(lane).next().is_some()
+    }
+
+    /// The video tracks before this one.
+    fn before(&self, lane: usize) -> impl Iterator<Item = &Lane> {
+        self.tracks[..lane].iter().filter(|l| l.config.is_video())
+    }
+
+    /// Whether no better video track goes on at this time.
+    fn leads(&self, lane: usize, dts: Timestamp) -> bool {
+        self.before(lane).all(|l| l.is_silent(dts))
+    }
+
+    /// Whether the same picture of the reference is still to come.
+    fn is_ahead(&self, lane: usize, dts: Timestamp) -> bool {
+        let reference = self.before(lane).find(|l| !l.is_silent(dts));
+        reference.and_then(|l| l.last).is_some_and(|last| last + SAME < dts)
     }
 
     fn announce(&mut self, stamp: Stamp) {
@@ -405,5 +503,12 @@ impl Writer {
             .iter()
             .filter(|l| l.config.is_video())
             .all(|l| l.heard.is_none_or(|t| audio.since(t) > VIDEO_SILENT))
+    }
+}
+
+impl Lane {
+    /// Whether nothing came on it of late.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        self.last.is_none_or(|last| now.since(last) > NO_LEADER)
     }
 }

@@ -396,13 +396,135 @@ async fn a_slow_reader_skips_and_a_fast_one_misses_nothing() {
     assert!(p.stream().bytes() < 40 * 75 * 100, "what is kept is bounded by time");
 }
 
+/// Two renditions at 25 fps. The small one's frames come first, as they do over a network.
+fn send_renditions(p: &mut Publisher, from_ms: i64, to_ms: i64, key: impl Fn(u8, i64) -> bool) {
+    for ms in (from_ms..to_ms).step_by(40) {
+        p.write(1, frame(ms, key(1, ms))).expect("live");
+        p.write(0, frame(ms, key(0, ms))).expect("live");
+    }
+    p.flush();
+}
+
+#[tokio::test]
+async fn renditions_begin_their_groups_together() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    p.write(0, frame(0, true)).expect("live");
+    // The small one has a keyframe more, which is a frame like any.
+    send_renditions(&mut p, 40, 6000, |track, ms| {
+        ms % 1000 == 0 || (track == 1 && (ms == 40 || ms % 1000 == 400))
+    });
+    let seen = drain(&mut all);
+    let (large, small) = (stamps(&seen, 0), stamps(&seen, 1));
+    assert_eq!(large.len(), 6);
+    assert_eq!(small, large, "group by group");
+    assert_eq!(times(&seen, 1), (40..6000).step_by(40).collect::<Vec<_>>(), "nothing is left out");
+    let mut late = p.stream().subscribe(Start::Newest, NO_LAG);
+    let seen = drain(&mut late);
+    assert_eq!((times(&seen, 0)[0], times(&seen, 1)[0]), (5000, 5000));
+    let stats = p.stream().stats();
+    assert_eq!(stats.frame_rate.per_second(p.stream().second()), 150.0, "pictures count once");
+    assert_eq!(p.stream().picture().map(|t| t.id), Some(0));
+}
+
+#[tokio::test]
+async fn a_rendition_begins_at_its_own_keyframe_and_comes_and_goes() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    for ms in (0..1000).step_by(40) {
+        p.write(0, frame(ms, ms == 0)).expect("live");
+    }
+    p.add_track(video(640));
+    send_renditions(&mut p, 1000, 6000, |track, ms| {
+        ms % 1000 == if track == 0 { 0 } else { 200 } && (track == 0 || ms < 4000)
+    });
+    let seen = drain(&mut all);
+    let (large, small) = (stamps(&seen, 0), stamps(&seen, 1));
+    assert_eq!(
+        (large.len(), large.last().expect("some").discontinuity_sequence),
+        (6, 0),
+        "nothing is broken off"
+    );
+    assert_eq!(small, large[1..4], "each group that it has a keyframe for");
+    assert_eq!(times(&seen, 1)[0], 1200);
+    assert_eq!(times(&seen, 1).last(), Some(&5960), "without a keyframe its group goes on");
+    // Another size begins a group at once, in the same segment, and breaks nothing off.
+    p.set_config(1, video(320));
+    send_renditions(
+        &mut p,
+        6000,
+        7000,
+        |track, ms| if track == 0 { ms == 6000 } else { ms == 6200 || ms == 6600 },
+    );
+    p.set_config(1, video(480));
+    send_renditions(&mut p, 7000, 7400, |track, ms| track == 1 && ms == 7040);
+    let seen = drain(&mut all);
+    let widths: Vec<u32> = seen
+        .iter()
+        .filter_map(|s| match s {
+            Seen::Group(1, _, independent, config) => {
+                assert!(independent);
+                let TrackConfig::Video(v) = &**config else { panic!("video") };
+                Some(v.width)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(widths, [320, 480]);
+    assert!(times(&seen, 1).contains(&7040) && !times(&seen, 1).contains(&7000));
+    assert!(stamps(&seen, 0).iter().all(|s| s.discontinuity_sequence == 0));
+}
+
+#[tokio::test]
+async fn a_rendition_stands_in_for_a_silent_reference() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    p.write(0, frame(0, true)).expect("live");
+    p.write(1, frame(0, true)).expect("live");
+    send_renditions(&mut p, 40, 1000, |_, _| false);
+    for ms in (1000..10_000).step_by(40) {
+        p.write(1, frame(ms, ms % 1000 == 0)).expect("live");
+    }
+    let seen = drain(&mut all);
+    let starts: Vec<i64> = stamps(&seen, 1).iter().map(|s| s.start.as_millis()).collect();
+    assert_eq!(starts, [0, 3000, 4000, 5000, 6000, 7000, 8000, 9000]);
+    assert_eq!(times(&seen, 1).len(), 250);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_reference_does_not_wait_long() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    p.add_track(audio(48_000));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    p.write(0, frame(0, true)).expect("live");
+    p.write(1, frame(0, true)).expect("live");
+    p.write(1, frame(40, true)).expect("live");
+    p.write(1, frame(80, false)).expect("live");
+    assert_eq!(times(&drain(&mut all), 1), [0]);
+    p.write(2, frame(200, true)).expect("live");
+    assert_eq!(times(&drain(&mut all), 1), [40], "one after the other");
+    p.write(2, frame(240, true)).expect("live");
+    assert_eq!(times(&drain(&mut all), 1), [80]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     /// Whatever is written, in whatever rhythm it is read: no reader sees anything twice, out of order, or a
     /// frame before its group; a reader from the start that keeps up sees everything that was taken.
     #[test]
     fn readers_agree(
-        writes in prop::collection::vec((0usize..2, 0i64..120, prop::bool::weighted(0.1), prop::bool::weighted(0.02)), 1..800),
+        writes in prop::collection::vec((0usize..3, 0i64..120, prop::bool::weighted(0.1), prop::bool::weighted(0.02)), 1..800),
         reads in prop::collection::vec(any::<bool>(), 800),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -411,15 +533,16 @@ proptest! {
             let mut p = publish(&hub);
             p.add_track(video(640));
             p.add_track(audio(48000));
+            p.add_track(video(320));
             let mut often = p.stream().subscribe(Start::Oldest, NO_LAG);
             let mut seen = Vec::new();
-            let mut t = [0i64; 2];
+            let mut t = [0i64; 3];
             let now = Instant::now();
             for (i, (track, step, keyframe, change)) in writes.into_iter().enumerate() {
                 t[track] += step;
                 if change {
                     let width = 640 + i as u32;
-                    if track == 0 { p.set_config(0, video(width)) } else { p.set_config(1, audio(width)) }
+                    if track == 1 { p.set_config(1, audio(width)) } else { p.set_config(track as u8, video(width)) }
                 }
                 p.write_at(track as u8, frame(t[track], keyframe || track == 1), now, SystemTime::UNIX_EPOCH).expect("live");
                 if reads[i] {
@@ -439,8 +562,8 @@ proptest! {
             assert!(count(&at_once) <= count(&seen));
             assert!(at_once.iter().all(|s| seen.contains(s)));
             assert!(count(&seen) as u64 + dropped <= frames);
-            let mut group: [Option<Arc<Stamp>>; 2] = [None, None];
-            let mut time = [Timestamp(i64::MIN); 2];
+            let mut group: [Option<Arc<Stamp>>; 3] = [None, None, None];
+            let mut time = [Timestamp(i64::MIN); 3];
             for s in &seen {
                 match s {
                     Seen::Group(t, stamp, ..) => {

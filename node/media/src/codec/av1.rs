@@ -36,6 +36,8 @@ pub(crate) struct Sequence {
     /// Colour primaries, transfer characteristics, matrix coefficients (ISO/IEC 23001-8).
     colour: [u8; 3],
     full_range: bool,
+    /// Bytes 1 and 2 of an av1C.
+    record: [u8; 2],
 }
 
 /// One OBU of a sample.
@@ -215,12 +217,8 @@ impl Sequence {
         let profile = r.u(3)?;
         r.skip(1)?; // still_picture
         let reduced = r.flag()?;
-        let mut frame_rate = None;
-        if reduced {
-            r.skip(5)?; // seq_level_idx
-        } else {
-            frame_rate = operating_points(r)?;
-        }
+        let (frame_rate, level, high_tier) =
+            if reduced { (None, r.u(5)?, false) } else { operating_points(r)? };
         let width_bits = r.u(4)? + 1;
         let height_bits = r.u(4)? + 1;
         let width = u64::from(r.u(width_bits)?) + 1;
@@ -234,13 +232,15 @@ impl Sequence {
             coding_tools(r)?;
         }
         r.skip(3)?; // superres, cdef, restoration
-        let (colour, full_range) = colour_config(r, profile)?;
-        Ok(Sequence { width, height, frame_rate, colour, full_range })
+        let (colour, full_range, sampling) = colour_config(r, profile)?;
+        let record = [(profile << 5 | level) as u8, u8::from(high_tier) << 7 | sampling];
+        Ok(Sequence { width, height, frame_rate, colour, full_range, record })
     }
 }
 
-/// From timing_info_present_flag to the end of the operating points; the frame rate, where it is constant.
-fn operating_points(r: &mut BitReader<'_>) -> Result<Option<f64>, CodecError> {
+/// From timing_info_present_flag to the end of the operating points; the frame rate, where it is constant, and the
+/// level and tier of the first operating point, which is the whole stream.
+fn operating_points(r: &mut BitReader<'_>) -> Result<(Option<f64>, u32, bool), CodecError> {
     let mut frame_rate = None;
     let mut decoder_model_delay_bits = None;
     if r.flag()? {
@@ -257,11 +257,12 @@ fn operating_points(r: &mut BitReader<'_>) -> Result<Option<f64>, CodecError> {
         }
     }
     let initial_display_delay = r.flag()?;
+    let mut first = None;
     for _ in 0..=r.u(5)? {
         r.skip(12)?; // operating_point_idc
-        if r.u(5)? > 7 {
-            r.skip(1)?; // seq_tier
-        }
+        let level = r.u(5)?;
+        let high_tier = level > 7 && r.flag()?;
+        first.get_or_insert((level, high_tier));
         if let Some(bits) = decoder_model_delay_bits
             && r.flag()?
         {
@@ -271,7 +272,8 @@ fn operating_points(r: &mut BitReader<'_>) -> Result<Option<f64>, CodecError> {
             r.skip(4)?;
         }
     }
-    Ok(frame_rate)
+    let (level, high_tier) = first.unwrap_or_default();
+    Ok((frame_rate, level, high_tier))
 }
 
 /// From enable_interintra_compound to order_hint_bits_minus_1.
@@ -291,12 +293,10 @@ fn coding_tools(r: &mut BitReader<'_>) -> Result<(), CodecError> {
     Ok(())
 }
 
-/// color_config() (5.5.2) as far as color_range.
-fn colour_config(r: &mut BitReader<'_>, profile: u32) -> Result<([u8; 3], bool), CodecError> {
+/// color_config() (5.5.2): colour, full range, and the low seven bits of byte 2 of an av1C.
+fn colour_config(r: &mut BitReader<'_>, profile: u32) -> Result<([u8; 3], bool, u8), CodecError> {
     let high_bit_depth = r.flag()?;
-    if profile == 2 && high_bit_depth {
-        r.skip(1)?; // twelve_bit
-    }
+    let twelve_bit = profile == 2 && high_bit_depth && r.flag()?;
     let monochrome = profile != 1 && r.flag()?;
     let mut colour = [2; 3];
     if r.flag()? {
@@ -305,6 +305,35 @@ fn colour_config(r: &mut BitReader<'_>, profile: u32) -> Result<([u8; 3], bool),
         }
     }
     const SRGB: [u8; 3] = [1, 13, 0];
-    let full_range = if !monochrome && colour == SRGB { true } else { r.flag()? };
-    Ok((colour, full_range))
+    let srgb = !monochrome && colour == SRGB;
+    let full_range = srgb || r.flag()?;
+    let (x, y) = match (monochrome, srgb, profile) {
+        (true, ..) => (true, true),
+        (_, true, _) | (_, _, 1) => (false, false),
+        (_, _, 0) => (true, true),
+        _ if !twelve_bit => (true, false),
+        _ => {
+            let x = r.flag()?;
+            (x, x && r.flag()?)
+        }
+    };
+    let position = if x && y && !monochrome { r.u(2)? as u8 } else { 0 };
+    let bit = |flag: bool, at: u8| u8::from(flag) << at;
+    let sampling = bit(high_bit_depth, 6) | bit(twelve_bit, 5) | bit(monochrome, 4) | bit(x, 3) | bit(y, 2);
+    Ok((colour, full_range, sampling | position))
+}
+
+/// The av1C for the first sequence header of a temporal unit in the hub's form.
+pub(crate) fn record_of(unit: &[u8]) -> Option<Result<Vec<u8>, CodecError>> {
+    let mut rest = unit;
+    loop {
+        let before = rest;
+        let obu = take_obu(&mut rest)?;
+        if obu.kind == OBU_SEQUENCE_HEADER && obu.has_size {
+            let whole = &before[..before.len() - rest.len()];
+            return Some(
+                Sequence::parse(obu.payload).map(|s| [&[0x81, s.record[0], s.record[1], 0], whole].concat()),
+            );
+        }
+    }
 }

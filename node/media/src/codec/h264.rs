@@ -20,6 +20,8 @@ pub(crate) struct Sps {
     pub(crate) height: u32,
     /// Pictures per second, from the VUI's timing.
     pub(crate) frame_rate: Option<f64>,
+    /// chroma_format_idc, and the bits of a luma and of a chroma sample beyond 8.
+    pub(crate) format: [u8; 3],
 }
 
 const AVCC: &str = "avcC";
@@ -65,6 +67,7 @@ impl Sps {
         r.skip(16)?; // constraint flags, level
         r.ue()?; // seq_parameter_set_id
         let mut chroma_format = 1;
+        let mut depths = [0; 2];
         let mut separate_planes = false;
         if has_chroma_format(profile) {
             chroma_format = r.ue()?;
@@ -74,8 +77,12 @@ impl Sps {
             if chroma_format == 3 {
                 separate_planes = r.flag()?;
             }
-            r.ue()?; // bit_depth_luma_minus8
-            r.ue()?; // bit_depth_chroma_minus8
+            for depth in &mut depths {
+                *depth = r.ue()?; // bit_depth_luma_minus8, bit_depth_chroma_minus8
+                if *depth > 6 {
+                    return Err(invalid("bit depth", *depth));
+                }
+            }
             r.skip(1)?; // qpprime_y_zero_transform_bypass_flag
             if r.flag()? {
                 for i in 0..if chroma_format == 3 { 12 } else { 8 } {
@@ -130,12 +137,13 @@ impl Sps {
         let (width, height) = checked_size(SPS, width, height)?;
         // A broken VUI takes nothing away from the size.
         let frame_rate = if r.flag().unwrap_or(false) { vui_frame_rate(&mut r).ok().flatten() } else { None };
-        Ok(Sps { width, height, frame_rate })
+        let format = [chroma_format as u8, depths[0] as u8, depths[1] as u8];
+        Ok(Sps { width, height, frame_rate, format })
     }
 }
 
 /// The profiles whose SPS carries the chroma format (7.3.2.1.1).
-fn has_chroma_format(profile: u32) -> bool {
+pub(crate) fn has_chroma_format(profile: u32) -> bool {
     matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
 }
 

@@ -73,14 +73,34 @@ impl<'a> Record<'a> {
     }
 }
 
+/// What a sequence parameter set tells.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Sps {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// The general profile, tier and level, as hvcC holds them too.
+    pub(crate) profile_tier_level: [u8; 12],
+    /// sps_max_sub_layers_minus1
+    pub(crate) sub_layers: u8,
+    /// sps_temporal_id_nesting_flag
+    pub(crate) nested: bool,
+    /// chroma_format_idc, and the bits of a luma and of a chroma sample beyond 8.
+    pub(crate) format: [u8; 3],
+}
+
 /// The cropped picture size of an SPS: a whole NAL unit, header included.
 pub(crate) fn sps_size(nal: &[u8]) -> Result<(u32, u32), CodecError> {
+    parse_sps(nal).map(|s| (s.width, s.height))
+}
+
+/// Parses a whole NAL unit, header included.
+pub(crate) fn parse_sps(nal: &[u8]) -> Result<Sps, CodecError> {
     let bytes = rbsp(nal);
     let mut r = BitReader::new(&bytes, SPS);
     r.skip(16)?; // NAL unit header
     r.skip(4)?; // sps_video_parameter_set_id
     let sub_layers = r.u(3)?;
-    r.skip(1)?; // sps_temporal_id_nesting_flag
+    let nested = r.flag()?;
     skip_profile_tier_level(&mut r, sub_layers)?;
     r.ue()?; // sps_seq_parameter_set_id
     let chroma_format = r.ue()?;
@@ -104,11 +124,23 @@ pub(crate) fn sps_size(nal: &[u8]) -> Result<(u32, u32), CodecError> {
     }
     let unit_x = if matches!(chroma_format, 1 | 2) { 2 } else { 1 };
     let unit_y = if chroma_format == 1 { 2 } else { 1 };
-    checked_size(
+    let (width, height) = checked_size(
         SPS,
         width.checked_sub((crop[0] + crop[1]) * unit_x),
         height.checked_sub((crop[2] + crop[3]) * unit_y),
-    )
+    )?;
+    let mut format = [chroma_format as u8, 0, 0];
+    for depth in &mut format[1..] {
+        let bits = r.ue()?; // bit_depth_luma_minus8, bit_depth_chroma_minus8
+        if bits > 8 {
+            return Err(CodecError::Invalid { what: SPS, field: "bit depth", value: u64::from(bits) });
+        }
+        *depth = bits as u8;
+    }
+    // It lies behind the NAL unit's header and one more byte.
+    let profile_tier_level =
+        bytes.get(3..15).and_then(|b| b.try_into().ok()).ok_or(CodecError::Truncated { what: SPS })?;
+    Ok(Sps { width, height, profile_tier_level, sub_layers: sub_layers as u8, nested, format })
 }
 
 /// profile_tier_level(1, sub_layers), 7.3.3.

@@ -190,6 +190,52 @@ fn sizes_in_band() {
 }
 
 #[test]
+fn records_are_made_of_what_is_in_band() {
+    let payload = |config: &VideoConfig| match config.codec {
+        VideoCodec::Av1 => config.record.slice(4..),
+        codec => {
+            let mut annex_b = Vec::new();
+            let key: &[u8] =
+                if codec == VideoCodec::H264 { &[0, 0, 0, 1, 0x65] } else { &[0, 0, 0, 1, 0x26] };
+            nal::AnnexB::new(config).expect("has NAL units").write(key, &mut annex_b);
+            nal::from_annex_b(&annex_b)
+        }
+    };
+    for (make, record) in [
+        (RECORDS[0], AVCC_1080),
+        (RECORDS[0], AVCC_422),
+        (RECORDS[0], AVCC_BASELINE),
+        (RECORDS[0], AVCC_444),
+        (RECORDS[0], AVCC_SCALING_LISTS),
+        (RECORDS[1], HVCC_1080),
+        (RECORDS[1], HVCC_422),
+        (RECORDS[2], AV1C_360),
+        (RECORDS[2], AV1C_10_BIT),
+    ] {
+        let whole = make(hex(record)).expect("valid");
+        let made = VideoConfig::in_band(whole.codec, &payload(&whole)).expect("enough").expect("valid");
+        if whole.codec == VideoCodec::Hevc {
+            assert_eq!(made.record[..22], whole.record[..22], "but for the completeness of its arrays");
+            let apart = |c: &VideoConfig| VideoConfig { record: Bytes::new(), ..c.clone() };
+            assert_eq!(apart(&made), apart(&whole));
+            assert_eq!(payload(&made), payload(&whole));
+        } else {
+            assert_eq!(made, whole, "{record}");
+        }
+        assert_eq!(VideoConfig::in_band(whole.codec, &[0, 0, 0, 2, 0x41, 1]), None);
+    }
+    let vp9 = VideoConfig::in_band(VideoCodec::Vp9, &hex(VP9_1080[0])).expect("a keyframe").expect("valid");
+    assert_eq!((vp9.width, vp9.height, vp9.codec_string.as_str()), (1920, 1080, "vp09.00.41.08"));
+    let vp9 = VideoConfig::in_band(VideoCodec::Vp9, &hex(VP9_422[0])).expect("a keyframe").expect("valid");
+    assert_eq!((vp9.record[0], vp9.record[2] >> 1), (3, 0xa4 >> 1), "profile 3, 10 bits, 4:2:2");
+    let vp8 = VideoConfig::in_band(VideoCodec::Vp8, &hex(VP8[0])).expect("a keyframe");
+    assert_eq!(vp8, VideoConfig::vp8(322, 182));
+    for (codec, inter) in [(VideoCodec::Vp8, VP8[1]), (VideoCodec::Vp9, VP9_1080[1])] {
+        assert_eq!(VideoConfig::in_band(codec, &hex(inter)), None);
+    }
+}
+
+#[test]
 fn av1_temporal_units() -> Result<(), CodecError> {
     let delimiter = "1200";
     let sequence = "0a0e000000043d06d4daf95010101040";
@@ -226,6 +272,7 @@ proptest! {
         for codec in [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1, VideoCodec::Vp8, VideoCodec::Vp9] {
             is_keyframe(codec, &data);
             picture_size(codec, &data);
+            let _ = VideoConfig::in_band(codec, &data);
         }
         let _ = av1::normalise(Bytes::from(data));
     }

@@ -101,27 +101,56 @@ pub(crate) fn vp8_keyframe_size(frame: &[u8]) -> Option<(u32, u32)> {
     (tag & 1 == 0 && width > 0 && height > 0).then_some((width, height))
 }
 
-/// The size in a VP9 keyframe (of a superframe its first frame); `None` for other frames.
-pub(crate) fn vp9_keyframe_size(frame: &[u8]) -> Option<(u32, u32)> {
+/// What the head of a VP9 keyframe tells.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Vp9Key {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// The body of a vpcC.
+    pub(crate) record: [u8; 8],
+}
+
+/// Reads a VP9 keyframe's head (of a superframe its first frame's); `None` for other frames.
+pub(crate) fn vp9_key(frame: &[u8]) -> Option<Vp9Key> {
+    const CS_BT_709: u32 = 2;
+    const CS_RGB: u32 = 7;
     let mut r = BitReader::new(frame, "VP9 frame");
     let profile = vp9_keyframe_profile(&mut r)?;
     r.skip(2).ok()?; // show_frame, error_resilient_mode
     if r.u(24).ok()? != 0x49_83_42 {
         return None;
     }
-    if profile >= 2 {
-        r.skip(1).ok()?; // ten_or_twelve_bit
-    }
-    const CS_RGB: u32 = 7;
-    if r.u(3).ok()? != CS_RGB {
-        r.skip(1).ok()?; // color_range
+    let depth = match profile >= 2 {
+        true if r.flag().ok()? => 12,
+        true => 10,
+        false => 8,
+    };
+    let space = r.u(3).ok()?;
+    let mut full_range = true;
+    // 4:2:0 is written as co-located, as libvpx does.
+    let mut chroma = if profile % 2 == 1 { 3 } else { 1 };
+    if space != CS_RGB {
+        full_range = r.flag().ok()?;
         if profile % 2 == 1 {
-            r.skip(3).ok()?; // subsampling, reserved
+            chroma = match r.u(3).ok()? >> 1 {
+                0b10 => 2,
+                0b00 => 3,
+                _ => 1,
+            };
         }
     } else if profile % 2 == 1 {
         r.skip(1).ok()?;
     }
-    Some((r.u(16).ok()? + 1, r.u(16).ok()? + 1))
+    let (width, height) = (r.u(16).ok()? + 1, r.u(16).ok()? + 1);
+    let colour = if space == CS_BT_709 { 1 } else { 2 };
+    let format = depth << 4 | chroma << 1 | u8::from(full_range);
+    let record = [profile as u8, level_for(width, height), format, colour, colour, colour, 0, 0];
+    Some(Vp9Key { width, height, record })
+}
+
+/// The size in a VP9 keyframe (of a superframe its first frame); `None` for other frames.
+pub(crate) fn vp9_keyframe_size(frame: &[u8]) -> Option<(u32, u32)> {
+    vp9_key(frame).map(|k| (k.width, k.height))
 }
 
 /// Whether a VP9 frame (of a superframe the first one) is a keyframe.
