@@ -262,6 +262,10 @@ impl Packager {
             (Event::End, _) => return true,
             (Event::Group { track, group }, Engine::Apart(lanes)) => {
                 let video = group.head.config.is_video();
+                // Renditions of the picture are not packaged: their segments could begin elsewhere.
+                if video && self.stream.picture().is_some_and(|t| t.id != track) {
+                    return false;
+                }
                 let index = lanes.values().filter(|l| l.silence.is_none() == video).count() as u8;
                 let lane = lanes.entry(track).or_insert_with(|| {
                     let name = RenditionName { kind: if video { b'v' } else { b'a' }, index };
@@ -309,7 +313,10 @@ impl Packager {
     fn has_something(&self) -> bool {
         let counts: Vec<usize> = self.renditions().iter().map(|r| r.window(|w| w.listed().len())).collect();
         let tracks = match self.settings.segment_type {
-            SegmentType::Fmp4 => self.stream.tracks().len(),
+            SegmentType::Fmp4 => {
+                let videos = self.stream.configs().iter().filter(|c| c.is_video()).count();
+                self.stream.tracks().len() - videos.saturating_sub(1)
+            }
             SegmentType::MpegTs => 1,
         };
         counts.iter().any(|n| *n >= 2) || (counts.len() >= tracks && counts.iter().all(|n| *n >= 1))

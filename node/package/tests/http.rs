@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{END, Media, Site, av, site, text, write_all};
 use sluice_media::session::Protocol;
-use sluice_media::{Publisher, StreamKey, Timestamp};
+use sluice_media::{Frame, Publisher, StreamKey, Timestamp, TrackConfig, VideoConfig};
 use sluice_package::validate::{Ask, Checker, parse};
 use sluice_package::{HlsSettings, SegmentType};
 
@@ -235,6 +235,34 @@ async fn a_publisher_that_comes_back_goes_on_behind_a_discontinuity() {
     let after = parse(&text(&site.get(uri).await)).unwrap();
     let breaks: u32 = after.segments.iter().map(|s| s.discontinuities).sum();
     assert_eq!((breaks, after.media_sequence), (1, 100), "{after:?}");
+}
+
+#[tokio::test]
+async fn of_several_renditions_the_first_is_packaged() {
+    for segment_type in [SegmentType::Fmp4, SegmentType::MpegTs] {
+        let site = site(HlsSettings { segment_type, ..HlsSettings::default() });
+        let mut media = media();
+        let small = media.tracks.iter().position(|t| t.is_video()).unwrap();
+        let TrackConfig::Video(config) = media.tracks[small].clone() else { panic!("video") };
+        media.tracks.push(TrackConfig::Video(VideoConfig { width: 160, height: 90, ..config }));
+        let renditions = |(track, frame): (u8, Frame)| {
+            let twice = (usize::from(track) == small).then(|| (2, frame.clone()));
+            twice.into_iter().chain([(track, frame)])
+        };
+        media.frames = media.frames.into_iter().flat_map(renditions).collect();
+        let mut publisher = site.publish("cam1", &media);
+        write_all(&mut publisher, &media, Timestamp::ZERO, Timestamp::from_millis(9500));
+        let uri = "/LiveApp/streams/cam1.m3u8?session=a";
+        let list = text(&site.get(uri).await);
+        assert!(!list.contains("160x90") && !list.contains("v1"), "{list}");
+        if segment_type == SegmentType::Fmp4 {
+            assert!(list.contains("320x180"), "{list}");
+            assert_eq!(site.get("/LiveApp/streams/cam1/v1.m3u8?session=a").await.status(), 404);
+            let video = parse(&text(&site.get("/LiveApp/streams/cam1/v0.m3u8?session=a").await)).unwrap();
+            let first = video.segments.iter().find(|s| s.uri.is_some()).unwrap();
+            assert_eq!(first.duration, 2.0);
+        }
+    }
 }
 
 #[tokio::test]

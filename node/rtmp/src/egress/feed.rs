@@ -234,6 +234,10 @@ impl Writer {
     }
 
     fn group(&mut self, track: TrackId, config: &Arc<TrackConfig>, start: Timestamp, independent: bool) {
+        // Of several renditions RTMP carries the best.
+        if config.is_video() && self.stream.picture().is_some_and(|t| t.id != track) {
+            return;
+        }
         let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
         let lane = match lane {
             Some(lane) if lane.track != track => return,

@@ -142,6 +142,29 @@ async fn a_new_configuration_goes_to_those_who_are_there() {
 }
 
 #[tokio::test]
+async fn of_several_renditions_the_first_is_played() {
+    let (mut publisher, stream) = publisher();
+    let config = |profile: u8| {
+        let record = Bytes::copy_from_slice(&[1, profile, 0, 0x1f, 0xff, 0xe0, 0]);
+        sluice_media::TrackConfig::Video(sluice_media::VideoConfig::h264(record).unwrap())
+    };
+    publisher.add_track(config(100));
+    publisher.add_track(config(66));
+    let frame = |ms: i64, fill: u8| {
+        let t = Timestamp::from_millis(ms);
+        let payload = Bytes::copy_from_slice(&[0, 0, 0, 2, 0x65, fill]);
+        sluice_media::Frame { dts: t, pts: t, keyframe: fill < 9, payload }
+    };
+    // The small one comes first, and goes on when the other has gone.
+    for (track, ms, fill) in [(1, 0, 1), (0, 0, 0), (1, 40, 10), (0, 40, 9), (1, 2000, 1), (1, 2040, 10)] {
+        publisher.write(track, frame(ms, fill)).unwrap();
+    }
+    publisher.flush();
+    let feed = Feeds::default().join(&stream);
+    assert_eq!(played(&feed).await, ["0 metadata", "0 video config 100", "0 key 0", "40 picture 9"]);
+}
+
+#[tokio::test]
 async fn sound_alone_makes_groups_too_and_the_end_is_told() {
     let (publisher, stream) = publisher();
     let mut ingest = Ingest::new(publisher);
