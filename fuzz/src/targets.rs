@@ -6,6 +6,7 @@ mod control;
 mod metrics;
 mod relay;
 mod replica;
+mod rtc;
 mod rtmp;
 mod session;
 mod stream;
@@ -153,4 +154,13 @@ pub const TARGETS: &[Target] = &[
         words: replica::WORDS,
         ..PLAIN
     },
+    Target {
+        name: "rtc_rtp",
+        run: rtc::rtp,
+        // A source may wait for 2,048 packets that are missing; there may be 32.
+        memory: Budget { fixed: 16 << 20, per_byte: 256 },
+        words: rtc::WORDS,
+        ..PLAIN
+    },
+    Target { name: "rtc_rtcp", run: rtc::rtcp, words: rtc::WORDS, ..PLAIN },
 ];
