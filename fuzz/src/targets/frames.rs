@@ -12,7 +12,8 @@ pub(crate) const WORDS: &[&[u8]] = &[&[0, 0], &[0, 1, 7], &[0, 20], &[0xff, 0xff
 pub(crate) fn stream(data: &[u8]) {
     let mut whole = Frames::default();
     whole.space().extend_from_slice(data);
-    let datagrams: Vec<Vec<u8>> = std::iter::from_fn(|| whole.next()).map(|datagram| datagram.to_vec()).collect();
+    let datagrams: Vec<Vec<u8>> =
+        std::iter::from_fn(|| whole.next()).map(|datagram| datagram.to_vec()).collect();
 
     let mut cut = Frames::default();
     let mut read = datagrams.iter();
