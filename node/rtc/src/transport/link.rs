@@ -36,6 +36,14 @@ impl Link {
         each!(self, peer => peer.set_remote(remote, ours, now));
     }
 
+    pub(super) fn set_data(&mut self, data: Option<usize>) {
+        match self {
+            Link::Peer(peer) => peer.set_data(data),
+            #[cfg(test)]
+            Link::Fake(_) => {}
+        }
+    }
+
     pub(super) fn receive(&mut self, path: Path, datagram: BytesMut, now: Instant) {
         each!(self, peer => peer.receive(path, datagram, now));
     }

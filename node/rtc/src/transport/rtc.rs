@@ -433,3 +433,5 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole;

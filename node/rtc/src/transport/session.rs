@@ -206,6 +206,7 @@ impl Driven {
                     self.ufrags.extend(restart.iter().map(|ice| ice.ufrag.clone()));
                     let obsolete = self.ufrags.len().saturating_sub(2);
                     self.ufrags.drain(..obsolete);
+                    self.link.set_data(agreed.data);
                     self.link.set_remote(agreed.remote.clone(), restart, now);
                     let _inside = context.handle.enter();
                     self.media.agree(&agreed, feeds, seed(), now);
