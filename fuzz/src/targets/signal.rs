@@ -54,9 +54,8 @@ async fn converse(text: &str) {
     let Ok((mut connection, mut inbox)) = signalling.connect(client) else { panic!("the only one") };
     let began = Instant::now();
     for (n, line) in text.lines().take(LINES).enumerate() {
-        if let Ok((_, stream)) | Err((_, stream)) = message::parse(line) {
-            assert!(stream.is_empty() || message::valid_id(&stream), "{stream:?}");
-        }
+        let (Ok((_, stream)) | Err((_, stream))) = message::parse(line);
+        assert!(stream.is_empty() || message::valid_id(&stream), "{stream:?}");
         let now = began + Duration::from_secs(n as u64);
         assert!(connection.handle(line, now).await.is_ok(), "one message a second is not too much");
         tokio::time::sleep(Duration::from_millis(300)).await;
