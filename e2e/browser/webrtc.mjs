@@ -17,15 +17,23 @@ const edge = given.edge || given.base;
 const seconds = Number(given.seconds);
 const checks = new Checks();
 
-const ADAPTOR = fileURLToPath(new URL("node_modules/@antmedia/webrtc_adaptor/dist/browser/webrtc_adaptor.js", import.meta.url));
+// The second is what the first needs to be there, as Ant Media's sample pages have it.
+const SCRIPTS = {
+  "/adaptor.js": "@antmedia/webrtc_adaptor/dist/browser/webrtc_adaptor.js",
+  "/segmentation.js": "@mediapipe/selfie_segmentation/selfie_segmentation.js",
+};
 const PAGE = `<!doctype html><title>adaptor</title><video id="local" autoplay muted playsinline width="480"></video>
-<video id="remote" autoplay muted playsinline width="480"></video><script src="/adaptor.js"></script>`;
+<video id="remote" autoplay muted playsinline width="480"></video><script src="/segmentation.js"></script><script src="/adaptor.js"></script>`;
 
 /** A page with the adaptor and nothing else. */
 async function servePage() {
-  const script = await readFile(ADAPTOR);
+  const scripts = new Map();
+  for (const [path, file] of Object.entries(SCRIPTS)) {
+    scripts.set(path, await readFile(fileURLToPath(new URL(`node_modules/${file}`, import.meta.url))));
+  }
   const server = createServer((request, response) => {
-    if (request.url === "/adaptor.js") response.writeHead(200, { "content-type": "text/javascript" }).end(script);
+    const script = scripts.get(request.url);
+    if (script !== undefined) response.writeHead(200, { "content-type": "text/javascript" }).end(script);
     else if (request.url === "/") response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
     else response.writeHead(404).end();
   });
