@@ -21,7 +21,7 @@ pub use rules::Shape;
 pub use settings::{Config, SETTINGS, Setting};
 pub use sources::Sources;
 pub use types::{
-    ClusterIdentity, ClusterMode, Endpoint, Listen, LogFormat, Role, Secret, StoreKind, WaitsFor,
+    Candidate, ClusterIdentity, ClusterMode, Endpoint, Listen, LogFormat, Role, Secret, StoreKind, WaitsFor,
     WithoutStore,
 };
 

@@ -66,7 +66,8 @@ impl WebRtc {
             exempt: Box::new(move |ip| proxies.iter().any(|proxy| proxy.contains(&ip))),
             ..Limits::default()
         };
-        let signalling = Signalling::new(service.clone(), known.clone(), ice_servers, limits, rand::random());
+        let signalling =
+            Signalling::new(Arc::new(service.clone()), known.clone(), ice_servers, limits, rand::random());
         let router = whip::router(service, sessions.clone(), Arc::new(|_, peer| peer))
             .merge(signal::router(signalling.clone()));
         let router = behind_proxies(router, &config);
