@@ -175,13 +175,12 @@ fn a_handshake_that_is_faster_than_the_check_is_kept() {
 
 #[test]
 fn it_waits_for_the_answer_and_keeps_what_comes_before() {
-    let [ours, theirs] = &*CERTIFICATES;
+    let [_, theirs] = &*CERTIFICATES;
     let mut net = pair_with(DtlsRole::Client, CLEAR, 4, |server, _| server.remote = None);
     net.run(Duration::from_millis(250), |_| false);
     assert!(!net.connected());
     let now = net.now;
     assert!(net.peer(Side::Server).path().is_some(), "checks are answered by our password alone");
-    let _ = ours;
     net.peer(Side::Server).set_remote(remote("client", theirs, DtlsRole::Server), None, now);
     net.connect();
     assert!(net.now - now < Duration::from_millis(120), "the kept first flight is answered at once");
