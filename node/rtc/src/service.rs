@@ -179,7 +179,8 @@ pub struct Service {
 impl Service {
     /// Over these sockets, asking these.
     pub fn new(rtc: Rtc, ingress: Arc<dyn Ingress>, egress: Arc<dyn Egress>) -> Arc<Self> {
-        Arc::new(Service { rtc, ingress, egress, feeds: Default::default() })
+        let feeds = Feeds::new(rtc.settings().mtu);
+        Arc::new(Service { rtc, ingress, egress, feeds })
     }
 
     /// The sockets.

@@ -453,40 +453,9 @@ fn push(events: &mut VecDeque<EgressEvent>, event: EgressEvent) {
     events.push_back(event);
 }
 
-/// The feed of each section.
+/// The feed of each section: tracks are numbered `2 * feed`, and one more for its sound.
 fn owners(feeds: &[Arc<Feed>], sections: &[Sending]) -> Vec<usize> {
-    if feeds.len() == 1 {
-        return vec![0; sections.len()];
-    }
-    let has: Vec<(bool, bool)> =
-        feeds.iter().map(|f| (!f.video(None).is_empty(), f.audio().is_some())).collect();
-    assign(&has, &sections.iter().map(|s| (s.track, s.video)).collect::<Vec<_>>())
-}
-
-/// `has` tells of each feed whether it has video and audio; `sections` their track and whether they are video.
-fn assign(has: &[(bool, bool)], sections: &[(usize, bool)]) -> Vec<usize> {
-    let tracks = has.iter().enumerate().flat_map(|(i, (video, audio))| {
-        [video.then_some((i, true)), audio.then_some((i, false))].into_iter().flatten()
-    });
-    let tracks: Vec<(usize, bool)> = tracks.collect();
-    let fits = |s: &&(usize, bool)| tracks.get(s.0).is_some_and(|t| t.1 == s.1);
-    if sections.iter().all(|s| fits(&s)) {
-        return sections.iter().map(|s| tracks[s.0].0).collect();
-    }
-    // A feed got or lost a track since: a video track begins a feed, and so does audio after audio.
-    let mut order: Vec<usize> = (0..sections.len()).collect();
-    order.sort_by_key(|i| sections[*i].0);
-    let mut feeds = vec![0; sections.len()];
-    let (mut feed, mut before) = (0, None);
-    for i in order {
-        let (_, video) = sections[i];
-        if before.is_some_and(|before: bool| video || !before) {
-            feed += 1;
-        }
-        before = Some(video);
-        feeds[i] = feed;
-    }
-    feeds
+    sections.iter().map(|s| (s.track / 2).min(feeds.len().saturating_sub(1))).collect()
 }
 
 /// The next of a row of numbers that look random (SplitMix64).

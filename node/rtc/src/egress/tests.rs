@@ -672,16 +672,6 @@ fn renegotiation_keeps_what_stays() {
 }
 
 #[test]
-fn tracks_are_counted_through_the_feeds() {
-    let both = (true, true);
-    assert_eq!(assign(&[both, both], &[(0, true), (1, false), (2, true), (3, false)]), [0, 0, 1, 1]);
-    assert_eq!(assign(&[(true, false), both], &[(0, true), (2, false), (1, true)]), [0, 1, 1]);
-    assert_eq!(assign(&[(true, false), (false, true)], &[(1, false)]), [1]);
-    // One that had no sound when it was agreed on has it now.
-    assert_eq!(assign(&[both, both], &[(0, true), (1, true), (2, false)]), [0, 1, 1]);
-}
-
-#[test]
 fn any_feedback_is_survived() {
     let mut w = World::new(Source::new(ONE, 50), 0, true);
     w.run(500);

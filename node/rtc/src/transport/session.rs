@@ -345,10 +345,11 @@ impl Driven {
         self.events.closed(over.closed);
     }
 
-    /// The connection ended by itself. Who says goodbye is done, whoever is lost may come back.
+    /// The connection ended by itself. A goodbye ends no stream: AMS's clients say it before they come back, and who is done says so
+    /// in signalling (WHIP's DELETE, AMS's `stop`).
     fn lost(&self, why: String) -> Over {
         match self.link.said_goodbye(&why) {
-            true => Over { closed: Closed::ByPeer, finish: true },
+            true => Over { closed: Closed::ByPeer, finish: false },
             false => Over { closed: Closed::Silent(why), finish: false },
         }
     }
