@@ -1,7 +1,7 @@
 //! What signalling asks of the node: apps, records, and which live streams belong to which main track, on all nodes.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -20,6 +20,39 @@ use crate::streams::Streams;
 /// The longest text that a publisher may say of its stream, in bytes.
 const LONGEST: usize = 64 * 1024;
 
+/// What anybody may know of a stream, by AMS's names: the record has passwords, addresses of sources and keys of push targets, too.
+const PUBLIC: [&str; 26] = [
+    "streamId",
+    "status",
+    "type",
+    "publishType",
+    "name",
+    "description",
+    "category",
+    "metaData",
+    "role",
+    "mainTrackStreamId",
+    "virtual",
+    "zombi",
+    "publicStream",
+    "is360",
+    "width",
+    "height",
+    "bitrate",
+    "speed",
+    "duration",
+    "date",
+    "startTime",
+    "updateTime",
+    "plannedStartDate",
+    "plannedEndDate",
+    "webRTCViewerCount",
+    "hlsViewerCount",
+];
+
+/// The live streams of each main track, by app and main track, in the order of their ids.
+type Rooms = BTreeMap<(Arc<str>, String), Vec<Subtrack>>;
+
 /// Over the streams of this node and, in a cluster, those of the others.
 pub(crate) struct Known {
     streams: Arc<Streams>,
@@ -27,13 +60,21 @@ pub(crate) struct Known {
     nodes: Option<Arc<Nodes>>,
     api: OnceLock<Weak<ApiState>>,
     changes: watch::Sender<u64>,
+    /// As they were at the last change: looking at all streams for each question would be too much in large rooms.
+    rooms: RwLock<Arc<Rooms>>,
 }
 
 impl Known {
     /// Must be called inside a tokio runtime. `nodes` knows the streams of the others.
     pub(crate) fn new(streams: Arc<Streams>, apps: Arc<Apps>, nodes: Option<Arc<Nodes>>) -> Arc<Self> {
-        let known =
-            Arc::new(Known { streams, apps, nodes, api: OnceLock::new(), changes: watch::Sender::new(0) });
+        let known = Arc::new(Known {
+            streams,
+            apps,
+            nodes,
+            api: OnceLock::new(),
+            changes: watch::Sender::new(0),
+            rooms: RwLock::default(),
+        });
         tokio::spawn(follow(Arc::downgrade(&known)));
         known
     }
@@ -43,23 +84,32 @@ impl Known {
         let _ = self.api.set(Arc::downgrade(api));
     }
 
-    /// All parts of main tracks that are live anywhere: app, id, and what is said of them.
-    fn parts(&self) -> Vec<(StreamKey, Arc<Part>)> {
-        let mut all: Vec<_> = self
-            .streams
-            .list(false)
-            .into_iter()
-            .filter_map(|(key, live)| Some((key, Arc::new(live.part()?))))
-            .collect();
+    /// All parts of main tracks that are live anywhere.
+    fn parts(&self) -> Rooms {
         let elsewhere = self.nodes.iter().flat_map(|nodes| nodes.streams());
         let elsewhere = elsewhere.filter_map(|view| Some((view.key, view.owner?.1.part.clone()?)));
-        for (key, part) in elsewhere {
-            if !all.iter().any(|(known, _)| *known == key) {
-                all.push((key, part));
-            }
+        let mut all: BTreeMap<StreamKey, Arc<Part>> = elsewhere.collect();
+        for (key, live) in self.streams.list(false) {
+            match live.part() {
+                Some(part) => all.insert(key, Arc::new(part)),
+                None => all.remove(&key),
+            };
         }
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        all
+        let mut rooms = Rooms::new();
+        for (StreamKey { app, id }, part) in all {
+            let subtrack = Subtrack {
+                id: id.to_string(),
+                name: part.name.clone(),
+                meta_data: part.meta_data.clone(),
+                role: part.role.clone(),
+            };
+            rooms.entry((app, part.of.clone())).or_default().push(subtrack);
+        }
+        rooms
+    }
+
+    fn rooms(&self) -> Arc<Rooms> {
+        self.rooms.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn stream(&self, app: &str, id: &str) -> Option<Arc<Stream>> {
@@ -75,7 +125,6 @@ async fn follow(known: Weak<Known>) {
     else {
         return;
     };
-    let mut seen = BTreeSet::new();
     loop {
         let changed = async {
             match &mut elsewhere {
@@ -92,10 +141,9 @@ async fn follow(known: Weak<Known>) {
         // A publisher is in the hub a moment before it is known with what it says.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let Some(known) = known.upgrade() else { return };
-        let now: BTreeSet<(StreamKey, String)> =
-            known.parts().into_iter().map(|(key, part)| (key, part.of.clone())).collect();
-        if now != seen {
-            seen = now;
+        let now = known.parts();
+        if now != *known.rooms() {
+            *known.rooms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
             known.changes.send_modify(|n| *n += 1);
         }
     }
@@ -116,20 +164,13 @@ impl Directory for Known {
 
     async fn broadcast(&self, app: &str, id: &str) -> Option<Value> {
         let api = self.api.get()?.upgrade()?;
-        api.shown(app, id).await
+        let mut record = api.shown(app, id).await?;
+        record.as_object_mut()?.retain(|key, _| PUBLIC.contains(&key.as_str()));
+        Some(record)
     }
 
     async fn subtracks(&self, app: &str, main: &str) -> Option<Vec<Subtrack>> {
-        let parts = self.parts().into_iter();
-        let found: Vec<Subtrack> = parts
-            .filter(|(key, part)| *key.app == *app && part.of == main)
-            .map(|(key, part)| Subtrack {
-                id: key.id.to_string(),
-                name: part.name.clone(),
-                meta_data: part.meta_data.clone(),
-                role: part.role.clone(),
-            })
-            .collect();
+        let found = self.rooms().get(&(app.into(), main.to_owned())).cloned().unwrap_or_default();
         // A main track without parts is known when its record says that it has no media of its own.
         if !found.is_empty() {
             return Some(found);

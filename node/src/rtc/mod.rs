@@ -32,6 +32,9 @@ pub(crate) struct WebRtc {
     sessions: Arc<whip::Sessions>,
     signalling: Signalling,
     known: Arc<Known>,
+    streams: Arc<Streams>,
+    /// Whether there are other nodes that a publisher could go to.
+    in_cluster: bool,
     router: axum::Router,
     follows: AbortHandle,
 }
@@ -72,7 +75,16 @@ impl WebRtc {
             .merge(signal::router(signalling.clone()));
         let router = behind_proxies(router, &config);
         let follows = tokio::spawn(follow(live.clone(), rtc.clone())).abort_handle();
-        Ok(Some(WebRtc { rtc, sessions, signalling, known, router, follows }))
+        Ok(Some(WebRtc {
+            rtc,
+            sessions,
+            signalling,
+            known,
+            streams: streams.clone(),
+            in_cluster: config.in_cluster(),
+            router,
+            follows,
+        }))
     }
 
     /// The paths of WHIP, WHEP and AMS's signalling.
@@ -136,6 +148,12 @@ impl WebRtc {
     /// sessions had to be cut.
     pub(crate) async fn stop(&self, within: Duration) -> usize {
         self.follows.abort();
+        if self.in_cluster {
+            // Whoever comes back elsewhere goes on with its stream: it is given away, not ended.
+            let live = self.streams.live();
+            let ours = live.values().filter(|live| live.known.publish_type.as_deref() == Some("WebRTC"));
+            ours.for_each(|live| live.stream.set_moving());
+        }
         // Half of the time to tell them, one after the other, so that they do not all come back at once.
         let told = self.signalling.server_will_stop((within / 2).min(Duration::from_secs(5))).await;
         let sessions = || {
@@ -149,7 +167,7 @@ impl WebRtc {
             }
         }
         self.signalling.close();
-        self.sessions.close_all("the server is stopping");
+        self.sessions.close_all("the server is stopping", self.in_cluster);
         let cut = sessions();
         self.rtc.shutdown().await;
         cut

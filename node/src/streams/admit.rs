@@ -109,7 +109,21 @@ impl Streams {
         };
         if let Some(resumed) = resumed {
             let mut mine = false;
-            self.change(key, live.epoch, |l| (l.publisher, mine) = (publisher.clone(), true));
+            self.change(key, live.epoch, |l| {
+                (l.publisher, mine) = (publisher.clone(), true);
+                // It may say something else of itself this time.
+                let said = |key| said(&publisher.query, key);
+                let now = [said("streamName"), said("metaData"), said("role"), said("mainTrack")];
+                let known = &mut l.known;
+                let texts =
+                    [&mut known.name, &mut known.meta_data, &mut known.role, &mut known.main_track_stream_id];
+                for (text, now) in texts.into_iter().zip(now) {
+                    if now.is_some() && *text != now {
+                        (*text, l.stored) = (now, false);
+                    }
+                }
+            });
+            self.again.notify_one();
             // It was given away in the meantime: whoever has it now is asked again.
             return if mine { Ok(Some(resumed)) } else { Err(Refusal::InUse(key.clone())) };
         }

@@ -70,15 +70,22 @@ impl Sessions {
         self.all().is_empty()
     }
 
-    /// Ends all with a goodbye, such that clients notice at once and come again, elsewhere if the node is going away;
-    /// publishers' streams end. Gives how many there were. `reason` is for the log.
-    pub fn close_all(&self, reason: &str) -> usize {
+    /// Ends all with a goodbye, such that clients notice at once and come again, elsewhere if the node is going away.
+    /// Publishers' streams end, unless they are `moving`: then they wait for them. Gives how many there were. `reason` is for
+    /// the log.
+    pub fn close_all(&self, reason: &str, moving: bool) -> usize {
         let all = std::mem::take(&mut *self.all());
         let count = all.len();
         if count > 0 {
             tracing::info!(sessions = count, reason, "WHIP and WHEP sessions are closed");
         }
-        all.into_values().for_each(|entry| entry.link.close());
+        for entry in all.into_values() {
+            match moving && entry.place.role == Role::Publisher {
+                // The goodbye is said all the same.
+                true => drop(entry.link),
+                false => entry.link.close(),
+            }
+        }
         count
     }
 

@@ -279,7 +279,7 @@ async fn sessions_leave_the_list_when_they_are_over() {
     let mut events = events.into_iter().skip(2);
     drop(events.next());
     kit.settled(1).await;
-    assert_eq!((kit.sessions.close_all("the node is stopping"), kit.sessions.len()), (1, 0));
+    assert_eq!((kit.sessions.close_all("the node is stopping", false), kit.sessions.len()), (1, 0));
     assert_eq!(kit.fake.closed.load(Ordering::SeqCst), 2);
-    assert_eq!(kit.sessions.close_all("again"), 0);
+    assert_eq!(kit.sessions.close_all("again", false), 0);
 }

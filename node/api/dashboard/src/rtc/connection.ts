@@ -156,7 +156,9 @@ function keep(
         silentSince = null;
         return plan.connected(peer);
       case "disconnected":
-        return later(GRACE_MS, disturbed);
+        // While a restart is under way, its own time counts.
+        if (silentSince === null) later(GRACE_MS, disturbed);
+        return;
       case "failed":
         if (!live) return ended({ kind: "unconnected", reason: "WebRTC could not connect: the way to the server is blocked." });
         return disturbed();
