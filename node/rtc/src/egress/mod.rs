@@ -6,7 +6,7 @@
 //!
 //! Only [`Feeds`] needs a runtime. An [`Egress`] has no clock, socket or task: time is an argument, packets go to a [`Sink`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ const AGAIN_OF: f64 = 400_000.0;
 const AGAIN_BYTES: f64 = 48_000.0;
 /// Events that wait to be taken.
 const EVENTS: usize = 32;
+/// SSRCs whose numbers are remembered: SRTP protects no more in a session.
+const NUMBERED: usize = 1024;
 
 /// Where packets go: protects them and sends those that follow each other in one call.
 pub trait Sink {
@@ -125,6 +127,9 @@ pub struct Egress {
     feeds: Vec<Arc<Feed>>,
     ended: Vec<bool>,
     sections: Vec<Section>,
+    /// For each SSRC that had a section, the sequence number that is next: a number that came twice would give SRTP's key
+    /// away.
+    numbers: HashMap<u32, u16>,
     link: Link,
     cname: String,
     seed: u64,
@@ -153,6 +158,7 @@ impl Egress {
             ended: Vec::new(),
             feeds: Vec::new(),
             sections: Vec::new(),
+            numbers: HashMap::new(),
             link: Link::new(START, seed as u16, now),
             cname: format!("{:016x}", mix(seed)),
             seed,
@@ -179,6 +185,11 @@ impl Egress {
         let mut before = std::mem::take(&mut self.sections);
         let old_feeds = std::mem::replace(&mut self.feeds, feeds);
         self.again.clear();
+        for (ssrc, next) in before.iter().flat_map(|s| s.rtp.numbers(&s.sending)) {
+            if self.numbers.len() < NUMBERED || self.numbers.contains_key(&ssrc) {
+                self.numbers.insert(ssrc, next);
+            }
+        }
         for (sending, feed) in sections.iter().zip(owners) {
             let Some(owner) = self.feeds.get(feed) else { continue };
             let same = before.iter().position(|s| {
@@ -189,7 +200,9 @@ impl Egress {
                 Some(i) => before.swap_remove(i).moved(feed, sending.track),
                 None => {
                     self.seed = mix(self.seed);
-                    Section::new(sending, feed, self.seed, now)
+                    let mut section = Section::new(sending, feed, self.seed, now);
+                    section.rtp.go_on(sending, |ssrc| self.numbers.get(&ssrc).copied());
+                    section
                 }
             });
         }

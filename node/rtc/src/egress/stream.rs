@@ -120,6 +120,21 @@ impl RtpStream {
         self.ssrc
     }
 
+    /// Its SSRCs, each with the sequence number that is next.
+    pub(crate) fn numbers(&self, sending: &Sending) -> impl Iterator<Item = (u32, u16)> + use<> {
+        let rtx = sending.rtx_ssrc.zip(self.rtx.as_ref().map(|(_, next)| *next));
+        std::iter::once((self.ssrc, self.seq)).chain(rtx)
+    }
+
+    /// Goes on with the sequence numbers that its SSRCs had before, where they had any.
+    pub(crate) fn go_on(&mut self, sending: &Sending, before: impl Fn(u32) -> Option<u16>) {
+        self.seq = before(self.ssrc).unwrap_or(self.seq);
+        let rtx = sending.rtx_ssrc.and_then(before);
+        if let (Some((_, next)), Some(seq)) = (&mut self.rtx, rtx) {
+            *next = seq;
+        }
+    }
+
     /// The share that the viewer reports as lost.
     pub(crate) fn loss(&self) -> f64 {
         self.loss

@@ -154,6 +154,7 @@ struct Net {
     compounds: Vec<Bytes>,
     sent: u64,
     seqs: Vec<u16>,
+    repairs: Vec<u16>,
 }
 
 impl Net {
@@ -170,6 +171,7 @@ impl Net {
             compounds: Vec::new(),
             sent: 0,
             seqs: Vec::new(),
+            repairs: Vec::new(),
         }
     }
 }
@@ -182,6 +184,8 @@ impl Sink for Net {
         let packet = Packet::parse(datagram.clone()).unwrap();
         if packet.ssrc == VIDEO {
             self.seqs.push(packet.seq);
+        } else if packet.ssrc == RTX {
+            self.repairs.push(packet.seq);
         }
         self.seed = mix(self.seed);
         if ((self.seed >> 11) as f64 / (1u64 << 53) as f64) < self.loss {
@@ -669,6 +673,27 @@ fn renegotiation_keeps_what_stays() {
     assert!(w.browser.sounds.len() >= sounds + 4);
     assert_eq!(w.egress.feeds().len(), 1);
     assert!(w.browser.pictures.len() >= pictures);
+}
+
+#[test]
+fn a_track_that_comes_back_goes_on_with_its_numbers() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.net.loss = 0.05;
+    let feed = w.source.feed.clone();
+    let (mut sent, mut again) = (0, 0);
+    for _ in 0..3 {
+        w.run(3000);
+        assert!(w.net.seqs.len() > sent + 100 && w.net.repairs.len() > again, "{sent} {again}");
+        (sent, again) = (w.net.seqs.len(), w.net.repairs.len());
+        w.egress.renegotiate(vec![feed.clone()], &sections(true)[1..], w.now());
+        w.run(500);
+        // Once without retransmissions: their numbers are not forgotten.
+        w.egress.renegotiate(vec![feed.clone()], &sections(false), w.now());
+        w.egress.renegotiate(vec![feed.clone()], &sections(true), w.now());
+    }
+    for seqs in [&w.net.seqs, &w.net.repairs] {
+        assert!(seqs.windows(2).all(|s| s[1] == s[0].wrapping_add(1)), "{seqs:?}");
+    }
 }
 
 #[test]
