@@ -360,12 +360,14 @@ impl Egress {
         let congested = self.link.estimate.congested();
         let mut probe = None;
         for section in self.sections.iter_mut().filter(|s| s.sending.video && s.enabled) {
-            let rungs = section.rungs();
+            let alive = section.alive();
+            let rungs = section.rungs(&alive);
             if rungs.is_empty() {
                 continue;
             }
-            let forced = section.forced_rung();
+            let forced = section.forced_rung(&alive);
             let choice = section.choice.get_or_insert_with(|| Choice::new(&rungs, estimate, now));
+            choice.leave_gone(&rungs, &alive, estimate, now);
             if probed == Some(Probed::Failed) {
                 choice.failed(now);
             }

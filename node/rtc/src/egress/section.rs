@@ -133,17 +133,22 @@ impl Section {
         }
     }
 
-    /// The renditions that are alive, in bits a second, best first; 0 for one that cannot be had.
-    pub(crate) fn rungs(&self) -> Vec<u64> {
+    /// Which renditions can be had, best first.
+    pub(crate) fn alive(&self) -> Vec<bool> {
         let newest = self.lanes.iter().map(|l| l.newest()).max().unwrap_or_default();
-        let alive = |l: &Arc<Lane>| newest.since(l.newest()) <= GONE;
-        self.lanes.iter().map(|l| if alive(l) { l.bitrate() } else { 0 }).collect()
+        self.lanes.iter().map(|l| newest.since(l.newest()) <= GONE).collect()
     }
 
-    /// Index of the rendition that the viewer asked for.
-    pub(crate) fn forced_rung(&self) -> Option<usize> {
+    /// The renditions in bits a second, best first; 0 for one that cannot be had, or was not measured yet.
+    pub(crate) fn rungs(&self, alive: &[bool]) -> Vec<u64> {
+        self.lanes.iter().zip(alive).map(|(l, alive)| if *alive { l.bitrate() } else { 0 }).collect()
+    }
+
+    /// Index of the rendition that the viewer asked for, or the nearest to it that can be had.
+    pub(crate) fn forced_rung(&self, alive: &[bool]) -> Option<usize> {
         let wanted = self.forced?;
-        (0..self.lanes.len()).min_by_key(|i| self.lanes[*i].height().abs_diff(wanted))
+        let there = (0..self.lanes.len()).filter(|i| alive.get(*i) == Some(&true));
+        there.min_by_key(|i| self.lanes[*i].height().abs_diff(wanted))
     }
 
     /// Wants this rendition from its next keyframe on.

@@ -33,6 +33,8 @@ struct Source {
     shared: Arc<Shared>,
     feed: Arc<Feed>,
     renditions: Vec<Rendition>,
+    /// A track that is not sent for a while.
+    paused: Option<u8>,
     gop: u64,
     /// Whether it makes keyframes when it is asked to.
     obeys: bool,
@@ -91,6 +93,7 @@ impl Source {
             shared,
             feed,
             renditions: renditions.to_vec(),
+            paused: None,
             gop,
             obeys: false,
             asked: false,
@@ -113,6 +116,9 @@ impl Source {
             }
             for (track, r) in self.renditions.clone().into_iter().enumerate() {
                 let track = track as u8;
+                if self.paused == Some(track) {
+                    continue;
+                }
                 if key {
                     self.writer.group(track, &picture_config(r.0), &stamp(time), true);
                 }
@@ -556,6 +562,25 @@ fn the_viewer_chooses() {
     w.egress.set_quality(0, Quality::Auto, w.now());
     w.run(30_000);
     assert_eq!(w.track(), 0);
+}
+
+#[test]
+fn a_rendition_that_pauses_is_left_and_comes_back() {
+    for forced in [false, true] {
+        let mut w = World::new(Source::new(LADDER, 50), 2000, true);
+        if forced {
+            w.egress.set_quality(0, Quality::Height(720), w.now());
+        }
+        w.run(10_000);
+        assert_eq!(w.track(), 0);
+        w.source.paused = Some(0);
+        w.run(5000);
+        let last = w.browser.pictures.last().unwrap();
+        assert!(last.2 > 0 && w.ms - last.0 < 200, "the picture goes on: {last:?}");
+        w.source.paused = None;
+        w.run(15_000);
+        assert_eq!(w.track(), 0, "forced: {forced}");
+    }
 }
 
 #[test]
