@@ -358,6 +358,9 @@ impl Egress {
         let audio = self.rates.1 as f64;
         let estimate = (self.link.estimate.bits() - audio).max(0.0) / videos;
         let congested = self.link.estimate.congested();
+        for section in self.sections.iter_mut().filter(|s| !s.sending.video) {
+            section.follow_sound(&self.feeds[section.feed]);
+        }
         let mut probe = None;
         for section in self.sections.iter_mut().filter(|s| s.sending.video && s.enabled) {
             let alive = section.alive();
@@ -430,11 +433,16 @@ impl Egress {
             }
         }
         for (feed, ended) in self.ended.iter_mut().enumerate() {
-            if *ended || !self.feeds[feed].is_ended() {
+            if *ended {
                 continue;
             }
             let mut mine = self.sections.iter_mut().filter(|s| s.feed == feed);
-            if !mine.all(|s| !s.enabled || s.is_through()) {
+            let over = if self.feeds[feed].is_ended() {
+                mine.all(|s| !s.enabled || s.is_through())
+            } else {
+                mine.any(Section::is_gone)
+            };
+            if !over {
                 continue;
             }
             *ended = true;

@@ -29,6 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const JUST_SENT: Duration = Duration::from_millis(300);
 /// A rendition is gone when it is this far behind the others.
 const GONE: Duration = Duration::from_secs(2);
+/// Sound that is this far behind the other is over.
+const SILENT: Duration = Duration::from_secs(1);
 /// A newcomer to a group that is longer than this is better served with a new one.
 const LONG: Duration = Duration::from_secs(3);
 
@@ -139,6 +141,21 @@ impl Section {
         self.lanes.iter().map(|l| newest.since(l.newest()) <= GONE).collect()
     }
 
+    /// Goes on with other sound where this one is over: a publisher came back with another codec.
+    pub(crate) fn follow_sound(&mut self, feed: &Feed) {
+        let Some(best) = feed.audio() else { return };
+        let Some(lane) = self.lane().filter(|lane| !Arc::ptr_eq(lane, &best)) else { return };
+        if best.newest().since(lane.newest()) > SILENT || self.is_through() {
+            self.reading = None;
+            self.lanes = vec![best];
+        }
+    }
+
+    /// Whether its track is over though the stream goes on: it has another codec now.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.sending.video && self.lanes.is_empty() && self.reading.is_some() && self.is_through()
+    }
+
     /// The renditions in bits a second, best first; 0 for one that cannot be had, or was not measured yet.
     pub(crate) fn rungs(&self, alive: &[bool]) -> Vec<u64> {
         self.lanes.iter().zip(alive).map(|(l, alive)| if *alive { l.bitrate() } else { 0 }).collect()
@@ -154,7 +171,7 @@ impl Section {
     /// Wants this rendition from its next keyframe on.
     pub(crate) fn choose(&mut self, rung: usize, now: Instant) {
         let Some(lane) = self.lanes.get(rung) else { return };
-        let is = |l: &Arc<Lane>| l.id == lane.id;
+        let is = |l: &Arc<Lane>| Arc::ptr_eq(l, lane);
         match (&self.reading, &self.target) {
             (_, Some((target, _))) if is(target) => {}
             (Some(reading), _) if is(&reading.lane) => self.target = None,

@@ -42,6 +42,7 @@ struct Source {
     picture: u64,
     keyframe: u64,
     sound: u64,
+    sound_track: u8,
 }
 
 fn picture_config(height: u32) -> Arc<TrackConfig> {
@@ -100,6 +101,7 @@ impl Source {
             picture: 0,
             keyframe: 0,
             sound: 0,
+            sound_track: SOUND,
         }
     }
 
@@ -130,9 +132,9 @@ impl Source {
         while self.sound * 20 <= ms {
             let time = Timestamp::from_millis(self.sound as i64 * 20);
             if self.sound.is_multiple_of(50) {
-                self.writer.group(SOUND, &sound_config(), &stamp(time), true);
+                self.writer.group(self.sound_track, &sound_config(), &stamp(time), true);
             }
-            self.writer.frame(SOUND, &frame(time, time, true, SOUND, self.sound, 80));
+            self.writer.frame(self.sound_track, &frame(time, time, true, SOUND, self.sound, 80));
             self.sound += 1;
         }
         self.picture + self.sound > before
@@ -655,6 +657,38 @@ fn the_end_is_told_once_with_a_goodbye() {
     assert_eq!(ends, 1);
     let byes = w.net.compounds.iter().filter(|c| c.len() == 16 && c[9] == 203).count();
     assert_eq!(byes, 2);
+}
+
+#[test]
+fn a_track_with_another_codec_ends_for_its_viewers_and_is_there_for_new_ones() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.run(1000);
+    let TrackConfig::Video(config) = (*picture_config(720)).clone() else { panic!("a picture") };
+    let vp9 = TrackConfig::Video(VideoConfig { codec: VideoCodec::Vp9, ..config });
+    let at = Timestamp::from_millis(1040);
+    w.source.writer.group(0, &Arc::new(vp9), &stamp(at), true);
+    w.source.writer.frame(0, &frame(at, at, true, 0, 26, 1000));
+    w.source.renditions.clear();
+    w.run(500);
+    let ends = w.events.iter().filter(|(_, e)| *e == EgressEvent::Ended { feed: 0 }).count();
+    assert_eq!(ends, 1);
+    assert_eq!(w.numbers().last(), Some(&25), "nothing of the other codec");
+    let lanes = w.source.feed.video(None);
+    assert_eq!(lanes.len(), 1);
+    assert_eq!(lanes[0].codec, Codec::Video(VideoCodec::Vp9));
+    assert!(lanes[0].keyframe().is_some_and(|g| g.len() == 1));
+}
+
+#[test]
+fn sound_goes_on_with_another_track() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.run(1000);
+    // The publisher's own Opus stops; the one that is bridged comes under another number.
+    w.source.sound_track = SOUND + 1;
+    w.run(3000);
+    let numbers: Vec<u32> = w.browser.sounds.keys().copied().collect();
+    assert!(w.browser.sounds.len() > 130, "{numbers:?}");
+    assert!(*numbers.last().unwrap() > 190);
 }
 
 #[test]
