@@ -73,6 +73,18 @@ impl Choice {
         self.changed = now;
     }
 
+    /// Leaves a rendition that cannot be had any more for the best that fits, or else the lowest that is there.
+    pub(crate) fn leave_gone(&mut self, rungs: &[u64], alive: &[bool], estimate: f64, now: Instant) {
+        if alive.get(self.rung).is_none_or(|alive| *alive) {
+            return;
+        }
+        let Some(rung) = best(rungs, estimate).or_else(|| alive.iter().rposition(|alive| *alive)) else {
+            return;
+        };
+        self.rung = rung;
+        (self.thinned, self.tight, self.climbed, self.changed) = (false, None, None, now);
+    }
+
     /// Decides. `forced` is the rendition that the viewer asked for.
     pub(crate) fn decide(
         &mut self,
@@ -81,10 +93,9 @@ impl Choice {
         forced: Option<usize>,
         now: Instant,
     ) -> Decision {
-        let last = rungs.len().saturating_sub(1);
-        self.rung = forced.unwrap_or(self.rung).min(last);
+        self.rung = forced.unwrap_or(self.rung).min(rungs.len().saturating_sub(1));
         let needs = rungs.get(self.rung).copied().unwrap_or(0) as f64;
-        let lowest = forced.is_some() || self.rung == last;
+        let lowest = forced.is_some() || rungs[rungs.len().min(self.rung + 1)..].iter().all(|r| *r == 0);
         if self.climbed.is_some_and(|at| now.saturating_duration_since(at) > PROVEN) {
             self.climbed = None;
             self.hold = HOLD;
@@ -116,7 +127,8 @@ impl Choice {
         } else {
             let below = self.rung + 1;
             let fitting = rungs.get(below..).and_then(|rungs| best(rungs, estimate)).map(|i| below + i);
-            self.rung = fitting.unwrap_or(rungs.len() - 1);
+            let least = rungs.iter().rposition(|r| *r > 0);
+            self.rung = fitting.or(least).unwrap_or(rungs.len() - 1);
         }
     }
 
@@ -133,7 +145,7 @@ impl Choice {
             }
             self.thinned = false;
         } else {
-            let next = self.rung.checked_sub(1).filter(|_| !forced)?;
+            let next = rungs[..self.rung].iter().rposition(|r| *r > 0 && !forced)?;
             let Some(rung) = best(&rungs[..self.rung], seen.estimate) else {
                 return Some(rungs[next] as f64 / SHARE * 1.02);
             };
@@ -241,6 +253,28 @@ mod tests {
         assert_eq!(v.at(5700, ladder, 5e5).probe, Some(1e6));
         let back = v.at(6000, ladder, 1e6);
         assert!(!back.thinned && back.probe.is_none());
+    }
+
+    #[test]
+    fn what_is_gone_is_left_for_what_fits() {
+        let gone = |rungs: &[u64]| {
+            let alive: Vec<bool> = rungs.iter().map(|r| *r > 0).collect();
+            let mut v = Viewer::new(&LADDER, 4e6);
+            v.choice.leave_gone(rungs, &alive, 4e6, v.start);
+            let up = v.at(0, rungs, 4e6).rung;
+            v = Viewer::new(&LADDER, 4e6);
+            v.choice.leave_gone(rungs, &alive, 1e5, v.start);
+            (up, v.at(0, rungs, 1e5).rung)
+        };
+        assert_eq!(gone(&[0, 1_000_000, 300_000]), (1, 2));
+        assert_eq!(gone(&[0, 1_000_000, 0]), (1, 1), "too much, but there is nothing else");
+        assert_eq!(gone(&[0, 0, 0]), (0, 0));
+        let mut v = Viewer::new(&LADDER, 1.2e6);
+        v.choice.leave_gone(&[0, 0, 0], &[true; 3], 1.2e6, v.start);
+        assert_eq!(v.at(0, &[0; 3], 1.2e6).rung, 1, "not measured yet, but there");
+        // What is gone is neither the way down nor the way up.
+        assert_eq!(v.at(100, &[0, 1_000_000, 0], 3e5).rung, 1);
+        assert_eq!(v.at(5000, &[0, 1_000_000, 0], 1.2e6).probe, None);
     }
 
     #[test]

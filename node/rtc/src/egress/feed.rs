@@ -102,7 +102,14 @@ impl Shared {
         self.arrived.notify_waiters();
     }
 
-    /// Lanes came, or something about them changed.
+    /// A lane is over, though the stream goes on.
+    pub(super) fn remove(&self, lane: &Arc<Lane>) {
+        self.lanes.write().unwrap_or_else(PoisonError::into_inner).retain(|l| !Arc::ptr_eq(l, lane));
+        lane.ring.end();
+        self.changed();
+    }
+
+    /// Lanes came or went, or something about them changed.
     pub(super) fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -218,9 +225,10 @@ impl Feed {
         lanes
     }
 
-    /// The Opus track.
+    /// The Opus track; where there are several, be they bridged or the publisher's own, the one with the newest sound.
     pub(super) fn audio(&self) -> Option<Arc<Lane>> {
-        self.shared.lanes().into_iter().find(|l| l.codec == Codec::Audio(AudioCodec::Opus))
+        let opus = |l: &Arc<Lane>| l.codec == Codec::Audio(AudioCodec::Opus);
+        self.shared.lanes().into_iter().rev().filter(opus).max_by_key(|l| l.newest())
     }
 
     /// Changes when [`video`](Self::video) or [`audio`](Self::audio) may answer otherwise.

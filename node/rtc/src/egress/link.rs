@@ -53,6 +53,8 @@ pub(crate) struct Link {
     /// How many numbers of the history are in use.
     used: usize,
     told: Vec<Told>,
+    /// What the viewer's last feedback referred to, see [`arrivals`].
+    reference: i64,
     pub(crate) estimate: Estimate,
     rtt: Option<Duration>,
     reported_rtt: bool,
@@ -69,6 +71,7 @@ impl Link {
             next: first,
             used: 0,
             told: Vec::new(),
+            reference: 0,
             estimate: Estimate::new(start, now),
             rtt: None,
             reported_rtt: false,
@@ -119,11 +122,11 @@ impl Link {
     /// Transport-wide feedback came.
     pub(crate) fn arrivals(&mut self, body: &[u8], now: Instant) {
         let micros = self.micros(now);
-        let Link { history, told, next, used, .. } = self;
+        let Link { history, told, reference, next, used, .. } = self;
         told.clear();
         // Those that did not arrive count only where a later one did: the others may be on their way.
         let mut arrived = 0;
-        arrivals(body, REMEMBERED, |seq, at| {
+        arrivals(body, REMEMBERED, reference, |seq, at| {
             let age = usize::from(next.wrapping_sub(seq));
             if age == 0 || age > *used {
                 return;

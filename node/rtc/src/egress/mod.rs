@@ -6,7 +6,7 @@
 //!
 //! Only [`Feeds`] needs a runtime. An [`Egress`] has no clock, socket or task: time is an argument, packets go to a [`Sink`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ const AGAIN_OF: f64 = 400_000.0;
 const AGAIN_BYTES: f64 = 48_000.0;
 /// Events that wait to be taken.
 const EVENTS: usize = 32;
+/// SSRCs whose numbers are remembered: SRTP protects no more in a session.
+const NUMBERED: usize = 1024;
 
 /// Where packets go: protects them and sends those that follow each other in one call.
 pub trait Sink {
@@ -125,6 +127,9 @@ pub struct Egress {
     feeds: Vec<Arc<Feed>>,
     ended: Vec<bool>,
     sections: Vec<Section>,
+    /// For each SSRC that had a section, the sequence number that is next: a number that came twice would give SRTP's key
+    /// away.
+    numbers: HashMap<u32, u16>,
     link: Link,
     cname: String,
     seed: u64,
@@ -153,6 +158,7 @@ impl Egress {
             ended: Vec::new(),
             feeds: Vec::new(),
             sections: Vec::new(),
+            numbers: HashMap::new(),
             link: Link::new(START, seed as u16, now),
             cname: format!("{:016x}", mix(seed)),
             seed,
@@ -179,6 +185,11 @@ impl Egress {
         let mut before = std::mem::take(&mut self.sections);
         let old_feeds = std::mem::replace(&mut self.feeds, feeds);
         self.again.clear();
+        for (ssrc, next) in before.iter().flat_map(|s| s.rtp.numbers(&s.sending)) {
+            if self.numbers.len() < NUMBERED || self.numbers.contains_key(&ssrc) {
+                self.numbers.insert(ssrc, next);
+            }
+        }
         for (sending, feed) in sections.iter().zip(owners) {
             let Some(owner) = self.feeds.get(feed) else { continue };
             let same = before.iter().position(|s| {
@@ -189,7 +200,9 @@ impl Egress {
                 Some(i) => before.swap_remove(i).moved(feed, sending.track),
                 None => {
                     self.seed = mix(self.seed);
-                    Section::new(sending, feed, self.seed, now)
+                    let mut section = Section::new(sending, feed, self.seed, now);
+                    section.rtp.go_on(sending, |ssrc| self.numbers.get(&ssrc).copied());
+                    section
                 }
             });
         }
@@ -345,14 +358,19 @@ impl Egress {
         let audio = self.rates.1 as f64;
         let estimate = (self.link.estimate.bits() - audio).max(0.0) / videos;
         let congested = self.link.estimate.congested();
+        for section in self.sections.iter_mut().filter(|s| !s.sending.video) {
+            section.follow_sound(&self.feeds[section.feed]);
+        }
         let mut probe = None;
         for section in self.sections.iter_mut().filter(|s| s.sending.video && s.enabled) {
-            let rungs = section.rungs();
+            let alive = section.alive();
+            let rungs = section.rungs(&alive);
             if rungs.is_empty() {
                 continue;
             }
-            let forced = section.forced_rung();
+            let forced = section.forced_rung(&alive);
             let choice = section.choice.get_or_insert_with(|| Choice::new(&rungs, estimate, now));
+            choice.leave_gone(&rungs, &alive, estimate, now);
             if probed == Some(Probed::Failed) {
                 choice.failed(now);
             }
@@ -415,11 +433,16 @@ impl Egress {
             }
         }
         for (feed, ended) in self.ended.iter_mut().enumerate() {
-            if *ended || !self.feeds[feed].is_ended() {
+            if *ended {
                 continue;
             }
             let mut mine = self.sections.iter_mut().filter(|s| s.feed == feed);
-            if !mine.all(|s| !s.enabled || s.is_through()) {
+            let over = if self.feeds[feed].is_ended() {
+                mine.all(|s| !s.enabled || s.is_through())
+            } else {
+                mine.any(Section::is_gone)
+            };
+            if !over {
                 continue;
             }
             *ended = true;

@@ -103,12 +103,20 @@ pub(crate) fn lost(items: &[u8], most: usize) -> impl Iterator<Item = u16> {
 }
 
 /// The packets that transport-wide feedback speaks of, in order, each with its time of arrival on the viewer's clock in
-/// microseconds, or nothing if it did not arrive; at most `most`.
-pub(crate) fn arrivals(body: &[u8], most: usize, mut tell: impl FnMut(u16, Option<i64>)) {
+/// microseconds, or nothing if it did not arrive; at most `most`. `reference` is the time that the last feedback referred to, in
+/// 64 ms: 24 bits of it are told, which wrap after twelve days, and may begin anywhere.
+pub(crate) fn arrivals(
+    body: &[u8],
+    most: usize,
+    reference: &mut i64,
+    mut tell: impl FnMut(u16, Option<i64>),
+) {
     let [b0, b1, c0, c1, t0, t1, t2, _, chunks @ ..] = body else { return };
     let mut seq = u16::from_be_bytes([*b0, *b1]);
     let count = usize::from(u16::from_be_bytes([*c0, *c1]));
-    let mut time = (i64::from(i32::from_be_bytes([*t0, *t1, *t2, 0])) >> 8) * 64_000;
+    let ahead = i32::from_be_bytes([*t0, *t1, *t2, 0]).wrapping_sub((*reference as i32) << 8) >> 8;
+    *reference += i64::from(ahead);
+    let mut time = *reference * 64_000;
     // The deltas lie behind as many chunks as tell all packets.
     let symbols = |chunk: [u8; 2]| match chunk[0] >> 6 {
         2 => 14,

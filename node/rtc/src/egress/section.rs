@@ -29,6 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const JUST_SENT: Duration = Duration::from_millis(300);
 /// A rendition is gone when it is this far behind the others.
 const GONE: Duration = Duration::from_secs(2);
+/// Sound that is this far behind the other is over.
+const SILENT: Duration = Duration::from_secs(1);
 /// A newcomer to a group that is longer than this is better served with a new one.
 const LONG: Duration = Duration::from_secs(3);
 
@@ -133,23 +135,43 @@ impl Section {
         }
     }
 
-    /// The renditions that are alive, in bits a second, best first; 0 for one that cannot be had.
-    pub(crate) fn rungs(&self) -> Vec<u64> {
+    /// Which renditions can be had, best first.
+    pub(crate) fn alive(&self) -> Vec<bool> {
         let newest = self.lanes.iter().map(|l| l.newest()).max().unwrap_or_default();
-        let alive = |l: &Arc<Lane>| newest.since(l.newest()) <= GONE;
-        self.lanes.iter().map(|l| if alive(l) { l.bitrate() } else { 0 }).collect()
+        self.lanes.iter().map(|l| newest.since(l.newest()) <= GONE).collect()
     }
 
-    /// Index of the rendition that the viewer asked for.
-    pub(crate) fn forced_rung(&self) -> Option<usize> {
+    /// Goes on with other sound where this one is over: a publisher came back with another codec.
+    pub(crate) fn follow_sound(&mut self, feed: &Feed) {
+        let Some(best) = feed.audio() else { return };
+        let Some(lane) = self.lane().filter(|lane| !Arc::ptr_eq(lane, &best)) else { return };
+        if best.newest().since(lane.newest()) > SILENT || self.is_through() {
+            self.reading = None;
+            self.lanes = vec![best];
+        }
+    }
+
+    /// Whether its track is over though the stream goes on: it has another codec now.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.sending.video && self.lanes.is_empty() && self.reading.is_some() && self.is_through()
+    }
+
+    /// The renditions in bits a second, best first; 0 for one that cannot be had, or was not measured yet.
+    pub(crate) fn rungs(&self, alive: &[bool]) -> Vec<u64> {
+        self.lanes.iter().zip(alive).map(|(l, alive)| if *alive { l.bitrate() } else { 0 }).collect()
+    }
+
+    /// Index of the rendition that the viewer asked for, or the nearest to it that can be had.
+    pub(crate) fn forced_rung(&self, alive: &[bool]) -> Option<usize> {
         let wanted = self.forced?;
-        (0..self.lanes.len()).min_by_key(|i| self.lanes[*i].height().abs_diff(wanted))
+        let there = (0..self.lanes.len()).filter(|i| alive.get(*i) == Some(&true));
+        there.min_by_key(|i| self.lanes[*i].height().abs_diff(wanted))
     }
 
     /// Wants this rendition from its next keyframe on.
     pub(crate) fn choose(&mut self, rung: usize, now: Instant) {
         let Some(lane) = self.lanes.get(rung) else { return };
-        let is = |l: &Arc<Lane>| l.id == lane.id;
+        let is = |l: &Arc<Lane>| Arc::ptr_eq(l, lane);
         match (&self.reading, &self.target) {
             (_, Some((target, _))) if is(target) => {}
             (Some(reading), _) if is(&reading.lane) => self.target = None,

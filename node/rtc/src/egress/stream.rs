@@ -11,7 +11,8 @@ use super::link::Link;
 use super::rtcp::{Block, SenderReport};
 use crate::agreed::Sending;
 
-/// Packets that can be sent again.
+/// Packets that can be sent again. Only as retransmissions (RFC 4588): the same number with another header would give SRTP's
+/// key away.
 const KEPT: usize = 1024;
 /// How often a packet is sent again.
 const TRIES: u8 = 3;
@@ -120,6 +121,21 @@ impl RtpStream {
         self.ssrc
     }
 
+    /// Its SSRCs, each with the sequence number that is next.
+    pub(crate) fn numbers(&self, sending: &Sending) -> impl Iterator<Item = (u32, u16)> + use<> {
+        let rtx = sending.rtx_ssrc.zip(self.rtx.as_ref().map(|(_, next)| *next));
+        std::iter::once((self.ssrc, self.seq)).chain(rtx)
+    }
+
+    /// Goes on with the sequence numbers that its SSRCs had before, where they had any.
+    pub(crate) fn go_on(&mut self, sending: &Sending, before: impl Fn(u32) -> Option<u16>) {
+        self.seq = before(self.ssrc).unwrap_or(self.seq);
+        let rtx = sending.rtx_ssrc.and_then(before);
+        if let (Some((_, next)), Some(seq)) = (&mut self.rtx, rtx) {
+            *next = seq;
+        }
+    }
+
     /// The share that the viewer reports as lost.
     pub(crate) fn loss(&self) -> f64 {
         self.loss
@@ -140,19 +156,21 @@ impl RtpStream {
     /// Sends one packet of a frame that was [begun](Self::begin).
     pub(crate) fn send(&mut self, frame: &Packets, index: usize, place: Place, out: &mut Output<'_>) {
         let (Some(payload), Some(timestamp)) = (frame.payload(index), self.timestamp) else { return };
-        if self.kept.is_empty() {
-            self.kept = vec![Kept::default(); if self.video { KEPT } else { KEPT / 16 }];
+        if self.kept.is_empty() && self.rtx.is_some() {
+            self.kept = vec![Kept::default(); KEPT];
         }
         let seq = self.seq;
         self.seq = seq.wrapping_add(1);
-        let slot = usize::from(seq) % self.kept.len();
-        self.kept[slot] = match (u16::try_from(place.item), u16::try_from(index)) {
-            (Ok(item), Ok(packet)) => {
-                let at = (out.micros / 1000) as u32;
-                Kept { group: place.group, timestamp, at, seq, item, packet, lane: place.lane, tries: 1 }
-            }
-            _ => Kept::default(),
-        };
+        let slot = usize::from(seq).checked_rem(self.kept.len());
+        if let Some(kept) = slot.and_then(|slot| self.kept.get_mut(slot)) {
+            *kept = match (u16::try_from(place.item), u16::try_from(index)) {
+                (Ok(item), Ok(packet)) => {
+                    let at = (out.micros / 1000) as u32;
+                    Kept { group: place.group, timestamp, at, seq, item, packet, lane: place.lane, tries: 1 }
+                }
+                _ => Kept::default(),
+            };
+        }
         let size = self.header.len() + payload.len() + TAG;
         let fields = Fields {
             seq,
@@ -221,28 +239,18 @@ impl RtpStream {
         let index = usize::from(kept.packet);
         let Some(payload) = frame.payload(index) else { return 0 };
         let marker = self.video && index + 1 == frame.ends.len();
-        let (header, seq, extra) = match &mut self.rtx {
-            Some((header, next)) => {
-                let seq = *next;
-                *next = seq.wrapping_add(1);
-                (header, seq, 2)
-            }
-            None => (&mut self.header, kept.seq, 0),
-        };
-        let size = header.len() + extra + payload.len() + TAG;
+        let Some((header, next)) = &mut self.rtx else { return 0 };
+        let seq = *next;
+        *next = seq.wrapping_add(1);
+        let size = header.len() + 2 + payload.len() + TAG;
         let transport_seq = out.link.sent(out.micros, size);
         let fields =
             Fields { seq, timestamp: kept.timestamp, marker, transport_seq, sent: out.micros as u64 };
-        let header = header.patch(fields);
-        if extra > 0 {
-            // The number that it had (RFC 4588).
-            out.scratch.clear();
-            out.scratch.extend_from_slice(&kept.seq.to_be_bytes());
-            out.scratch.extend_from_slice(payload);
-            out.sink.rtp(header, out.scratch);
-        } else {
-            out.sink.rtp(header, payload);
-        }
+        // Before the payload, the number that it had.
+        out.scratch.clear();
+        out.scratch.extend_from_slice(&kept.seq.to_be_bytes());
+        out.scratch.extend_from_slice(payload);
+        out.sink.rtp(header.patch(fields), out.scratch);
         out.count(size);
         size
     }

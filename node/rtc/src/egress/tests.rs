@@ -33,6 +33,8 @@ struct Source {
     shared: Arc<Shared>,
     feed: Arc<Feed>,
     renditions: Vec<Rendition>,
+    /// A track that is not sent for a while.
+    paused: Option<u8>,
     gop: u64,
     /// Whether it makes keyframes when it is asked to.
     obeys: bool,
@@ -40,6 +42,7 @@ struct Source {
     picture: u64,
     keyframe: u64,
     sound: u64,
+    sound_track: u8,
 }
 
 fn picture_config(height: u32) -> Arc<TrackConfig> {
@@ -91,12 +94,14 @@ impl Source {
             shared,
             feed,
             renditions: renditions.to_vec(),
+            paused: None,
             gop,
             obeys: false,
             asked: false,
             picture: 0,
             keyframe: 0,
             sound: 0,
+            sound_track: SOUND,
         }
     }
 
@@ -113,6 +118,9 @@ impl Source {
             }
             for (track, r) in self.renditions.clone().into_iter().enumerate() {
                 let track = track as u8;
+                if self.paused == Some(track) {
+                    continue;
+                }
                 if key {
                     self.writer.group(track, &picture_config(r.0), &stamp(time), true);
                 }
@@ -124,9 +132,9 @@ impl Source {
         while self.sound * 20 <= ms {
             let time = Timestamp::from_millis(self.sound as i64 * 20);
             if self.sound.is_multiple_of(50) {
-                self.writer.group(SOUND, &sound_config(), &stamp(time), true);
+                self.writer.group(self.sound_track, &sound_config(), &stamp(time), true);
             }
-            self.writer.frame(SOUND, &frame(time, time, true, SOUND, self.sound, 80));
+            self.writer.frame(self.sound_track, &frame(time, time, true, SOUND, self.sound, 80));
             self.sound += 1;
         }
         self.picture + self.sound > before
@@ -154,6 +162,7 @@ struct Net {
     compounds: Vec<Bytes>,
     sent: u64,
     seqs: Vec<u16>,
+    repairs: Vec<u16>,
 }
 
 impl Net {
@@ -170,6 +179,7 @@ impl Net {
             compounds: Vec::new(),
             sent: 0,
             seqs: Vec::new(),
+            repairs: Vec::new(),
         }
     }
 }
@@ -182,6 +192,8 @@ impl Sink for Net {
         let packet = Packet::parse(datagram.clone()).unwrap();
         if packet.ssrc == VIDEO {
             self.seqs.push(packet.seq);
+        } else if packet.ssrc == RTX {
+            self.repairs.push(packet.seq);
         }
         self.seed = mix(self.seed);
         if ((self.seed >> 11) as f64 / (1u64 << 53) as f64) < self.loss {
@@ -475,22 +487,30 @@ fn sound_and_picture_are_reported_on_one_clock() {
 
 #[test]
 fn nothing_is_missed_on_a_lossy_link() {
-    for rtx in [true, false] {
-        let mut w = World::new(Source::new(ONE, 50), 0, rtx);
-        w.net.loss = 0.05;
-        w.net.delay = 50_000;
-        w.run(20_000);
-        let numbers = w.numbers();
-        assert_eq!(numbers[0], 0);
-        assert!(numbers.windows(2).all(|n| n[1] == n[0] + 1), "each picture, in order");
-        assert!(*numbers.last().unwrap() > 490);
-        let gaps = w.browser.pictures.windows(2).map(|p| p[1].0 - p[0].0).max();
-        assert!(gaps < Some(500), "{gaps:?}");
-        let stats = w.egress.stats(w.now());
-        assert!(stats.retransmitted > 50 && !stats.thinned);
-        assert_eq!(w.browser.again > 0, rtx);
-        assert!(w.browser.sounds.len() > 900);
-    }
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.net.loss = 0.05;
+    w.net.delay = 50_000;
+    w.run(20_000);
+    let numbers = w.numbers();
+    assert_eq!(numbers[0], 0);
+    assert!(numbers.windows(2).all(|n| n[1] == n[0] + 1), "each picture, in order");
+    assert!(*numbers.last().unwrap() > 490);
+    let gaps = w.browser.pictures.windows(2).map(|p| p[1].0 - p[0].0).max();
+    assert!(gaps < Some(500), "{gaps:?}");
+    let stats = w.egress.stats(w.now());
+    assert!(stats.retransmitted > 50 && !stats.thinned);
+    assert!(w.browser.again > 0);
+    assert!(w.browser.sounds.len() > 900);
+}
+
+#[test]
+fn without_retransmissions_no_number_is_sent_twice() {
+    let mut w = World::new(Source::new(ONE, 50), 0, false);
+    w.net.loss = 0.05;
+    w.run(5000);
+    assert!(!w.browser.asked.is_empty(), "the viewer asked");
+    assert_eq!(w.egress.stats(w.now()).retransmitted, 0);
+    assert!(w.net.seqs.windows(2).all(|s| s[1] == s[0].wrapping_add(1)));
 }
 
 #[test]
@@ -552,6 +572,25 @@ fn the_viewer_chooses() {
     w.egress.set_quality(0, Quality::Auto, w.now());
     w.run(30_000);
     assert_eq!(w.track(), 0);
+}
+
+#[test]
+fn a_rendition_that_pauses_is_left_and_comes_back() {
+    for forced in [false, true] {
+        let mut w = World::new(Source::new(LADDER, 50), 2000, true);
+        if forced {
+            w.egress.set_quality(0, Quality::Height(720), w.now());
+        }
+        w.run(10_000);
+        assert_eq!(w.track(), 0);
+        w.source.paused = Some(0);
+        w.run(5000);
+        let last = w.browser.pictures.last().unwrap();
+        assert!(last.2 > 0 && w.ms - last.0 < 200, "the picture goes on: {last:?}");
+        w.source.paused = None;
+        w.run(15_000);
+        assert_eq!(w.track(), 0, "forced: {forced}");
+    }
 }
 
 #[test]
@@ -621,6 +660,38 @@ fn the_end_is_told_once_with_a_goodbye() {
 }
 
 #[test]
+fn a_track_with_another_codec_ends_for_its_viewers_and_is_there_for_new_ones() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.run(1000);
+    let TrackConfig::Video(config) = (*picture_config(720)).clone() else { panic!("a picture") };
+    let vp9 = TrackConfig::Video(VideoConfig { codec: VideoCodec::Vp9, ..config });
+    let at = Timestamp::from_millis(1040);
+    w.source.writer.group(0, &Arc::new(vp9), &stamp(at), true);
+    w.source.writer.frame(0, &frame(at, at, true, 0, 26, 1000));
+    w.source.renditions.clear();
+    w.run(500);
+    let ends = w.events.iter().filter(|(_, e)| *e == EgressEvent::Ended { feed: 0 }).count();
+    assert_eq!(ends, 1);
+    assert_eq!(w.numbers().last(), Some(&25), "nothing of the other codec");
+    let lanes = w.source.feed.video(None);
+    assert_eq!(lanes.len(), 1);
+    assert_eq!(lanes[0].codec, Codec::Video(VideoCodec::Vp9));
+    assert!(lanes[0].keyframe().is_some_and(|g| g.len() == 1));
+}
+
+#[test]
+fn sound_goes_on_with_another_track() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.run(1000);
+    // The publisher's own Opus stops; the one that is bridged comes under another number.
+    w.source.sound_track = SOUND + 1;
+    w.run(3000);
+    let numbers: Vec<u32> = w.browser.sounds.keys().copied().collect();
+    assert!(w.browser.sounds.len() > 130, "{numbers:?}");
+    assert!(*numbers.last().unwrap() > 190);
+}
+
+#[test]
 fn b_frames_are_left_out_and_counted() {
     let mut source = Source::new(&[], 50);
     let at = Timestamp::from_millis;
@@ -669,6 +740,27 @@ fn renegotiation_keeps_what_stays() {
     assert!(w.browser.sounds.len() >= sounds + 4);
     assert_eq!(w.egress.feeds().len(), 1);
     assert!(w.browser.pictures.len() >= pictures);
+}
+
+#[test]
+fn a_track_that_comes_back_goes_on_with_its_numbers() {
+    let mut w = World::new(Source::new(ONE, 50), 0, true);
+    w.net.loss = 0.05;
+    let feed = w.source.feed.clone();
+    let (mut sent, mut again) = (0, 0);
+    for _ in 0..3 {
+        w.run(3000);
+        assert!(w.net.seqs.len() > sent + 100 && w.net.repairs.len() > again, "{sent} {again}");
+        (sent, again) = (w.net.seqs.len(), w.net.repairs.len());
+        w.egress.renegotiate(vec![feed.clone()], &sections(true)[1..], w.now());
+        w.run(500);
+        // Once without retransmissions: their numbers are not forgotten.
+        w.egress.renegotiate(vec![feed.clone()], &sections(false), w.now());
+        w.egress.renegotiate(vec![feed.clone()], &sections(true), w.now());
+    }
+    for seqs in [&w.net.seqs, &w.net.repairs] {
+        assert!(seqs.windows(2).all(|s| s[1] == s[0].wrapping_add(1)), "{seqs:?}");
+    }
 }
 
 #[test]

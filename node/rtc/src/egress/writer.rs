@@ -30,8 +30,7 @@ pub(crate) struct Writer {
 struct Track {
     lane: Arc<Lane>,
     config: Arc<TrackConfig>,
-    /// `None` while the track has another codec than the lane.
-    packetizer: Option<Packetizer>,
+    packetizer: Packetizer,
     number: u32,
     start: Option<Timestamp>,
     bytes: u64,
@@ -82,6 +81,18 @@ impl Writer {
         independent: bool,
     ) {
         self.take_wall(stamp);
+        let mut number = 0;
+        if let Some(i) = self.tracks.iter().position(|t| t.lane.id == track && t.lane.codec != codec(config))
+        {
+            tracing::info!(
+                stream = %self.shared.name(),
+                "the track changed its codec: its viewers over WebRTC have to connect again"
+            );
+            let old = self.tracks.remove(i);
+            self.shared.remove(&old.lane);
+            // Numbers of groups are not used again: viewers may ask for what they had.
+            number = old.number;
+        }
         let i = match self.tracks.iter().position(|t| t.lane.id == track) {
             Some(i) => i,
             None => {
@@ -91,8 +102,8 @@ impl Writer {
                 self.tracks.push(Track {
                     lane,
                     config: config.clone(),
-                    packetizer: Some(packetizer),
-                    number: 0,
+                    packetizer,
+                    number,
                     start: None,
                     bytes: 0,
                     shown: Timestamp(i64::MIN),
@@ -104,17 +115,11 @@ impl Writer {
         };
         let t = &mut self.tracks[i];
         if !Arc::ptr_eq(&t.config, config) && t.config != *config {
-            let same = codec(config) == t.lane.codec;
-            t.packetizer = Packetizer::new(config, self.max_payload).filter(|_| same);
-            if same {
-                t.lane.describe(config);
-                self.shared.changed();
-            } else {
-                tracing::warn!(
-                    stream = %self.shared.name(),
-                    "the track changed its codec: its viewers over WebRTC have to connect again"
-                );
+            if let Some(packetizer) = Packetizer::new(config, self.max_payload) {
+                t.packetizer = packetizer;
             }
+            t.lane.describe(config);
+            self.shared.changed();
         }
         t.config = config.clone();
         // Where the stream cuts a long group, viewers just go on.
@@ -126,7 +131,6 @@ impl Writer {
 
     pub(crate) fn frame(&mut self, track: TrackId, frame: &Frame) {
         let Some(t) = self.tracks.iter_mut().find(|t| t.lane.id == track) else { return };
-        let Some(packetizer) = &t.packetizer else { return };
         if t.start.is_none() {
             return;
         }
@@ -146,7 +150,7 @@ impl Writer {
             }
             t.shown = t.shown.max(frame.pts);
         }
-        packetizer.write(frame, &mut self.out);
+        t.packetizer.write(frame, &mut self.out);
         let (bytes, ends) = self.out.take();
         if ends.is_empty() || ends.len() > usize::from(u16::MAX) {
             return;

@@ -216,15 +216,9 @@ impl Ingest {
     pub fn timeout(&self) -> Option<Instant> {
         let own = [self.next_report, self.arrivals.next(), self.tracks.deadline()];
         let of_sources = self.live().flat_map(|(_, s, _)| {
-            [s.deadline(self.rtt), s.next_request(), s.keyframe_due(), self.next_keyframe(s)]
+            [s.deadline(self.rtt), s.next_request(), s.keyframe_due(), s.next_keyframe(self.keyframes)]
         });
         own.into_iter().chain(of_sources).flatten().min()
-    }
-
-    /// When the next keyframe of a source is to be asked for, unless one comes.
-    fn next_keyframe(&self, source: &Source) -> Option<Instant> {
-        let last = source.last_keyframe().filter(|_| source.keyframe_due().is_none())?;
-        Some(last + self.keyframes)
     }
 
     /// Layers that have a source.
@@ -241,7 +235,8 @@ impl Ingest {
             }
         }
         // All together, so that the layers begin their groups together.
-        if self.live().any(|(_, source, _)| self.next_keyframe(source).is_some_and(|at| at <= now)) {
+        if self.live().any(|(_, source, _)| source.next_keyframe(self.keyframes).is_some_and(|at| at <= now))
+        {
             self.want_keyframe(now);
         }
         self.tracks.handle_timeout(now, wall);

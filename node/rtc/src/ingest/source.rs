@@ -21,6 +21,9 @@ const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_millis(60);
 /// Between two requests for a keyframe.
 const KEYFRAME_AGAIN: Duration = Duration::from_millis(500);
+/// A source that sent nothing for this long is paused: it is asked for nothing until it sends again. Browsers answer a wish
+/// for one layer with keyframes of all.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// A frame that came whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +51,8 @@ pub(super) struct Source {
     recovered: u64,
     /// What earlier sources of this layer lost.
     lost_before: u64,
-    heard: bool,
+    /// When the last packet came that was no retransmission.
+    heard: Option<Instant>,
     keyframe: Wish,
 }
 
@@ -75,7 +79,7 @@ impl Source {
             nacks: 0,
             recovered: 0,
             lost_before: 0,
-            heard: false,
+            heard: None,
             keyframe: Wish::default(),
         }
     }
@@ -86,7 +90,7 @@ impl Source {
         self.buffer = Buffer::new(!self.video);
         self.statistics = Statistics::default();
         self.clock = Clock::new(self.rate, self.video);
-        self.heard = false;
+        self.heard = None;
     }
 
     pub(super) fn is_video(&self) -> bool {
@@ -115,7 +119,7 @@ impl Source {
             if carries {
                 self.clock.arrived(timestamp, age.as_micros() as i64, wall);
             }
-            self.heard = true;
+            self.heard = Some(now);
         }
         match self.buffer.put(seq, slot, now) {
             Put::New { asked } => {
@@ -158,7 +162,7 @@ impl Source {
 
     /// A keyframe is wanted.
     pub(super) fn want_keyframe(&mut self, now: Instant) {
-        if self.video && self.heard {
+        if self.video && self.heard.is_some() {
             self.keyframe.wanted.get_or_insert(now);
         }
     }
@@ -168,15 +172,22 @@ impl Source {
         (self.keyframe.wanted, self.keyframe.came) = (None, Some(now));
     }
 
-    /// When the last keyframe came.
-    pub(super) fn last_keyframe(&self) -> Option<Instant> {
-        self.keyframe.came
+    /// When the next keyframe is to be wished for if they should come this often, unless one is wanted already or the source is
+    /// silent by then.
+    pub(super) fn next_keyframe(&self, every: Duration) -> Option<Instant> {
+        let last = self.keyframe.came.filter(|_| self.keyframe.wanted.is_none())?;
+        Some(last + every).filter(|at| self.is_heard(*at))
     }
 
-    /// When the sender is to be asked for a keyframe.
+    /// When the sender is to be asked for a keyframe, unless it is silent by then.
     pub(super) fn keyframe_due(&self) -> Option<Instant> {
         let since = self.keyframe.wanted?;
-        Some(self.keyframe.asked.map_or(since, |asked| since.max(asked + KEYFRAME_AGAIN)))
+        let due = self.keyframe.asked.map_or(since, |asked| since.max(asked + KEYFRAME_AGAIN));
+        Some(due).filter(|at| self.is_heard(*at))
+    }
+
+    fn is_heard(&self, at: Instant) -> bool {
+        self.heard.is_some_and(|heard| at <= heard + SILENT)
     }
 
     /// Whether to ask for a keyframe now; it is taken to be done.

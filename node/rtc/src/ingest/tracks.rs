@@ -56,6 +56,8 @@ struct Lane {
     started: bool,
     /// Parameter sets come in band: a keyframe without them may need those that were lost.
     own_sets: bool,
+    /// They came since something was lost.
+    fresh_sets: bool,
 }
 
 impl Tracks {
@@ -90,7 +92,8 @@ impl Tracks {
 
     /// Something was lost before the next frame of that layer.
     pub(super) fn lost(&mut self, layer: usize) {
-        self.lane(layer).broken = true;
+        let lane = self.lane(layer);
+        (lane.broken, lane.fresh_sets) = (true, false);
     }
 
     fn lane(&mut self, layer: usize) -> &mut Lane {
@@ -162,7 +165,7 @@ impl Tracks {
         if keyframe || !picture {
             match VideoConfig::in_band(codec, payload) {
                 Some(Ok(config)) => {
-                    lane.own_sets = true;
+                    (lane.own_sets, lane.fresh_sets) = (true, true);
                     if before != Some(&config) {
                         lane.broken |= !keyframe;
                         let config = TrackConfig::Video(config);
@@ -183,7 +186,7 @@ impl Tracks {
                     return Taken::NeedsKeyframe;
                 }
                 None if before.is_none() => return Taken::NeedsKeyframe,
-                None if lane.broken && lane.own_sets && lane.started && picture => {
+                None if lane.broken && lane.own_sets && !lane.fresh_sets && lane.started && picture => {
                     return Taken::NeedsKeyframe;
                 }
                 None => {}

@@ -150,12 +150,14 @@ impl Direction {
 }
 
 impl Sent {
-    /// The index of the packet: the sequence number with the times that it has wrapped.
+    /// The index of the packet: the sequence number with the times that it has wrapped. None for one that is not above all
+    /// before it.
     fn index(&mut self, ssrc: u32, seq: u16) -> Option<u64> {
         if let Some((_, highest)) = self.streams.iter_mut().find(|(known, _)| *known == ssrc) {
             let index = replay::index(*highest, seq);
+            let new = index > *highest;
             *highest = index.max(*highest);
-            return Some(index);
+            return new.then_some(index);
         }
         if self.streams.len() >= MAX_SENT {
             return None;

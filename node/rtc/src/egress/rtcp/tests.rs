@@ -82,7 +82,7 @@ fn reads_arrivals_of_each_form() {
     body.extend([4, 8, 0]);
     body.extend([4, 0xff, 0xfc, 4]);
     let mut list = Vec::new();
-    arrivals(&body, 100, |seq, at| list.push((seq, at)));
+    arrivals(&body, 100, &mut 0, |seq, at| list.push((seq, at)));
     let ms = |quarters: i64| Some(128_000 + quarters * 250);
     let want = [
         (65534, ms(4)),
@@ -98,8 +98,24 @@ fn reads_arrivals_of_each_form() {
     ];
     assert_eq!(list[..10], want);
     let mut first = Vec::new();
-    arrivals(&body, 2, |seq, _| first.push(seq));
+    arrivals(&body, 2, &mut 0, |seq, _| first.push(seq));
     assert_eq!(first, [65534, 65535]);
+}
+
+#[test]
+fn the_time_of_arrival_goes_on_where_its_24_bits_wrap() {
+    let mut reference = 0;
+    let mut times = Vec::new();
+    // Forward over the middle and the end of the range, and once a little back, as when feedback is reordered.
+    for told in
+        [0x7f_fffeu32, 0x80_0001, 0x80_0000, 0xc0_0000, 0xff_ffff, 2, 0x40_0000, 0x80_0000, 0xff_ffff, 0]
+    {
+        let told = told.to_be_bytes();
+        let body = [0, 1, 0, 1, told[1], told[2], told[3], 0, 0x20, 1, 0, 0];
+        arrivals(&body, 100, &mut reference, |_, at| times.extend(at.map(|at| at / 64_000)));
+    }
+    let steps: Vec<i64> = times.windows(2).map(|t| t[1] - t[0]).collect();
+    assert_eq!(steps, [3, -1, 0x40_0000, 0x3f_ffff, 3, 0x3f_fffe, 0x40_0000, 0x7f_ffff, 1]);
 }
 
 #[test]
@@ -122,7 +138,7 @@ proptest! {
     #[test]
     fn any_bytes(data: Vec<u8>, kind in 200u8..207, count in 0u8..32) {
         let _ = told(&data);
-        arrivals(&data, 1000, |_, _| ());
+        arrivals(&data, 1000, &mut 0, |_, _| ());
         let mut packet = vec![0x80 | count, kind, 0, (data.len() / 4) as u8];
         packet.extend(&data);
         let _ = told(&packet);

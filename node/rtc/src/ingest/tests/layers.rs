@@ -138,6 +138,38 @@ fn wishes_go_to_all_layers() {
 }
 
 #[test]
+fn a_layer_that_pauses_is_asked_for_nothing_until_it_is_back() {
+    let mut rig = Rig::new(&[simulcast()]);
+    let (mut asked, mut key) = (Vec::new(), true);
+    for i in 0..300 {
+        for l in 0..3 {
+            if l < 2 || !(50..250).contains(&i) {
+                layer(&mut rig, l, i, key);
+            }
+        }
+        let plis = rig.pass(STEP).plis;
+        key = plis.contains(&100);
+        asked.extend(plis.into_iter().map(|ssrc| (i, ssrc)));
+    }
+    let of = |ssrc| asked.iter().filter(move |(_, s)| *s == ssrc).map(|(i, _)| *i).collect::<Vec<_>>();
+    assert!(of(100).windows(2).all(|w| w[1] - w[0] >= 47), "as if all of them came: {asked:?}");
+    assert!(of(102).iter().all(|i| !(75..250).contains(i)), "{asked:?}");
+    assert!(of(102).iter().any(|i| (250..253).contains(i)), "with its first packets: {asked:?}");
+}
+
+#[test]
+fn a_source_that_is_silent_is_left_alone() {
+    let mut rig = Rig::new(&[video_section()]);
+    rig.video(1, 0, true);
+    rig.pass(Duration::from_millis(900));
+    rig.ingest.want_keyframe(rig.now);
+    assert_eq!(rig.pass(Duration::from_secs(60)).plis.len(), 1);
+    rig.ingest.want_keyframe(rig.now);
+    rig.video(1, 1, false);
+    assert_eq!(rig.pass(Duration::from_millis(10)).plis, [1]);
+}
+
+#[test]
 fn without_rids_announced_sources_are_layers() {
     let mut section = video_section();
     section.ssrcs = vec![(1, Some(11)), (3, Some(13))];

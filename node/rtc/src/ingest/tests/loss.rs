@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sluice_media::VideoCodec;
 
-use super::kit::{Rig, Wire, audio_section, picture, video_section};
-use crate::agreed::Extensions;
+use super::kit::{Rig, VIDEO_PT, Wire, audio_section, picture, video_section};
+use crate::agreed::{Codec, Extensions};
 
 const STEP: Duration = Duration::from_millis(40);
 
@@ -75,6 +76,39 @@ fn what_does_not_come_again_takes_a_keyframe() {
     assert_eq!(numbers, (0..10).chain(plis[0] + 1..40).collect::<Vec<_>>());
     assert!((3..=10).contains(&asked), "{asked}");
     assert_eq!(rig.stats().lost, 1);
+}
+
+#[test]
+fn parameter_sets_that_come_by_themselves_after_a_loss_count_for_the_keyframe_behind() {
+    // Baseline, 640x368.
+    const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x1f, 0xda, 0x02, 0x80, 0xbe, 0x40];
+    const PPS: &[u8] = &[0x68, 0xce, 0x38, 0x80];
+    let mut section = video_section();
+    section.payloads[0].codec = Codec::Video(VideoCodec::H264);
+    let mut rig = Rig::new(&[section]);
+    let idr = |n: u8| vec![0x65, 0x88, 0, 0, 0, n];
+    let packets = [
+        (0, 0, SPS.to_vec()),
+        (1, 0, PPS.to_vec()),
+        (2, 0, idr(0)),
+        (3, 1, vec![0x41, 0x9a, 0, 0, 0, 1]),
+        // The next one is lost.
+        (5, 3, SPS.to_vec()),
+        (6, 3, PPS.to_vec()),
+        (7, 4, idr(4)),
+        // Another one is lost, and perhaps it had sets.
+        (9, 6, idr(6)),
+    ];
+    for (seq, n, payload) in packets {
+        let marker = matches!(seq, 2 | 3 | 6 | 7 | 9);
+        let timestamp = n * 3600;
+        let extensions = Vec::new();
+        rig.send(&Wire { ssrc: 1, pt: VIDEO_PT, seq, timestamp, marker, extensions, payload });
+        if marker {
+            rig.pass(Duration::from_millis(400));
+        }
+    }
+    assert_eq!(rig.read().numbers(0), [0, 1, 4]);
 }
 
 #[test]

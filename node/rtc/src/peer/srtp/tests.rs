@@ -102,6 +102,22 @@ fn what_is_appended_leaves_what_was_there() {
 }
 
 #[test]
+fn no_number_is_protected_twice() {
+    for profile in PROFILES {
+        let (mut client, _) = pair(profile);
+        let mut out = Vec::new();
+        for (seq, fine) in
+            [(65_534, true), (65_534, false), (1, true), (0, false), (65_534, false), (2, true)]
+        {
+            let before = out.len();
+            assert_eq!(client.protect_rtp(&header(seq, 1), b"x", &mut out), fine, "{profile:?} {seq}");
+            assert_eq!(out.len() > before, fine);
+        }
+        assert!(client.protect_rtp(&header(1, 2), b"x", &mut out), "each source has its own numbers");
+    }
+}
+
+#[test]
 fn wraps_are_counted_over_losses_and_reordering() {
     for profile in PROFILES {
         let (mut client, mut server) = pair(profile);
