@@ -366,6 +366,19 @@ async fn a_publisher_that_waits_is_stopped_closed_or_lost() {
 }
 
 #[tokio::test]
+async fn the_stream_of_a_publisher_that_is_refused_waits_for_it() {
+    let hub = Hub::new(Duration::from_secs(60));
+    let rtc = Rtc::start(Settings { max_sessions: 0, ..settings("127.0.0.1:0", 1) }).unwrap();
+    let key = StreamKey::new("live", "a");
+    let publisher = hub.publish(key, Origin::default(), StreamSettings::default()).unwrap();
+    let stream = publisher.stream().clone();
+    let carries = Carries::In(Box::new(publisher));
+    assert!(rtc.open(Opening { ice: rtc.credentials(), agreed: None, carries, opens: None }).is_err());
+    assert!(stream.is_interrupted() && !stream.is_ended());
+    rtc.shutdown().await;
+}
+
+#[tokio::test]
 async fn shutdown_says_goodbye_to_all_and_frees_the_port() {
     let rtc = start("127.0.0.1:0", 2);
     let (ice, address) = (rtc.credentials(), rtc.listen()[0]);
