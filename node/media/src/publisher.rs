@@ -494,6 +494,10 @@ impl Writer {
         let stamp = Arc::new(stamp);
         for lane in &mut self.tracks {
             lane.pending.push_back(stamp.clone());
+            // One too many tells that the track is behind.
+            if lane.pending.len() > PENDING + 1 {
+                lane.pending.pop_front();
+            }
         }
         self.stamp = Some(stamp);
     }
@@ -510,5 +514,44 @@ impl Lane {
     /// Whether nothing came on it of late.
     fn is_silent(&self, now: Timestamp) -> bool {
         self.last.is_none_or(|last| now.since(last) > NO_LEADER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ring::Head;
+    use crate::{AudioCodec, AudioConfig, StreamKey, StreamSettings, VideoCodec, VideoConfig};
+
+    #[tokio::test]
+    async fn a_silent_track_keeps_a_bounded_number_of_stamps() {
+        let key = StreamKey::new("live", "a");
+        let hub = Hub::new(Duration::from_secs(10));
+        let mut publisher = hub.publish(key, Origin::default(), StreamSettings::default()).expect("new");
+        let (record, codec_string) = (Bytes::new(), String::new());
+        let video = VideoConfig {
+            codec: VideoCodec::Vp8,
+            record: record.clone(),
+            width: 320,
+            height: 180,
+            codec_string: codec_string.clone(),
+        };
+        let audio =
+            AudioConfig { codec: AudioCodec::Opus, record, sample_rate: 48_000, channels: 2, codec_string };
+        publisher.add_track(TrackConfig::Video(video)).expect("room");
+        publisher.add_track(TrackConfig::Audio(audio)).expect("room");
+        let frame =
+            |t: Timestamp| Frame { dts: t, pts: t, keyframe: true, payload: Bytes::from_static(b"x") };
+        for second in 0..300 {
+            publisher.write(0, frame(Timestamp::from_millis(1000 * second))).expect("live");
+        }
+        let waiting = publisher.writer.as_ref().map(|w| w.tracks[1].pending.len());
+        assert_eq!(waiting, Some(PENDING + 1));
+        publisher.write(1, frame(Timestamp::from_millis(299_000))).expect("live");
+        let ring = &publisher.stream().tracks()[1].ring;
+        let newest = ring.newest(|_| true).expect("it goes on at once");
+        assert_eq!(newest.head.start(), Timestamp::from_millis(299_000));
     }
 }

@@ -109,6 +109,8 @@ impl<H: Head, T: Item> Ring<H, T> {
         let start = head.start();
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         let number = groups.back().map_or(FIRST, |g| g.number + 1);
+        // One that is late for the end gets no more items that anybody waits for.
+        let ended = self.is_ended();
         if let Some(last) = groups.back() {
             last.finished.store(true, Ordering::Release);
         }
@@ -117,7 +119,7 @@ impl<H: Head, T: Item> Ring<H, T> {
             number,
             items: boxcar::Vec::new(),
             bytes: AtomicU64::new(0),
-            finished: AtomicBool::new(false),
+            finished: AtomicBool::new(ended),
         }));
         let mut bytes: u64 = groups.iter().map(|g| g.bytes()).sum();
         while groups.len() > 2 {
@@ -171,10 +173,11 @@ impl<H: Head, T: Item> Ring<H, T> {
 
     /// Nothing will be written any more.
     pub fn end(&self) {
-        if let Some(g) = self.groups.read().unwrap_or_else(PoisonError::into_inner).back() {
+        // In this order, so that a group that begins meanwhile is finished here or by itself.
+        self.ended.store(true, Ordering::Release);
+        if let Some(g) = self.groups.write().unwrap_or_else(PoisonError::into_inner).back() {
             g.finished.store(true, Ordering::Release);
         }
-        self.ended.store(true, Ordering::Release);
         self.wake();
     }
 
@@ -447,6 +450,18 @@ mod tests {
         for i in 0..10 {
             assert_eq!(take(&mut c, &r), Some(i * 100));
         }
+        assert!(matches!(c.peek(&r), Peek::End));
+    }
+
+    #[test]
+    fn a_group_that_begins_after_the_end_does_not_hide_it() {
+        let r = ring(5, u64::MAX);
+        fill(&r, 0, 1);
+        let mut c = Cursor::newest(&r, LAG);
+        r.end();
+        r.begin(H(1000, true));
+        r.push(I(1000));
+        while take(&mut c, &r).is_some() {}
         assert!(matches!(c.peek(&r), Peek::End));
     }
 }

@@ -95,6 +95,9 @@ impl Timeline {
             self.tracks.push(TrackClock { offset, last: None, step: 20_000 });
         }
         let newest = self.tracks.iter().filter_map(|t| t.last).map(|p| p.at).max();
+        // How far the others are: where a track was silent for long, its clock has gone on with theirs.
+        let beside = self.tracks.iter().enumerate().filter(|(i, _)| *i != track);
+        let beside = beside.filter_map(|(_, t)| t.last).map(|p| p.at).max();
         let others: Vec<i64> =
             self.tracks.iter().enumerate().filter(|(i, _)| *i != track).map(|(_, t)| t.offset).collect();
         // A track that starts later keeps in sync with the one that was heard last, jumps included.
@@ -112,7 +115,11 @@ impl Timeline {
             (None, Some(n)) => (n, 10 * MAX_STEP, 10 * MAX_STEP),
             (None, None) => (at, 0, 0),
         };
-        let fits = |at: i64| (-back..=ahead).contains(&at.saturating_sub(reference));
+        let fits = |at: i64| {
+            let goes_on = at > reference
+                && beside.is_some_and(|b| (-MAX_BACK..=MAX_STEP).contains(&at.saturating_sub(b)));
+            goes_on || (-back..=ahead).contains(&at.saturating_sub(reference))
+        };
         if !fits(at) {
             jumped = true;
             // Another track may have made the same jump already; its offset keeps the two in sync.
@@ -213,6 +220,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_track_that_was_silent_alone_keeps_its_distance_to_the_others() {
+        let mut t = Timeline::new(ms(0));
+        for i in 0..500 {
+            assert_eq!(t.place(0, ms(1000 + i * 20), ms(1000 + i * 20)).dts, ms(i * 20));
+            // Muted from the first to the ninth second; the pictures have jitter.
+            if !(50..450).contains(&i) {
+                let p = t.place(1, ms(990 + i * 20), ms(990 + i * 20));
+                assert_eq!((p.dts, p.jumped), (ms((i * 20 - 10).max(0)), false), "{i}");
+            }
+        }
+        // Both are silent, and the clock has gone on: the second follows the first.
+        assert!(t.place(0, ms(50_000), ms(50_000)).jumped);
+        assert_eq!(t.place(1, ms(50_010), ms(50_010)).dts - t.place(0, ms(50_020), ms(50_020)).dts, -10_000);
+    }
+
+    #[test]
+    fn a_jump_that_a_track_was_silent_in_does_not_part_it_from_the_others() {
+        let mut t = Timeline::new(ms(0));
+        for i in 0..10 {
+            t.place(0, ms(i * 40), ms(i * 40));
+            t.place(1, ms(i * 40), ms(i * 40));
+        }
+        let mut picture = Timestamp(0);
+        for i in 0..250 {
+            picture = t.place(0, ms(900_000 + i * 40), ms(900_000 + i * 40)).dts;
+        }
+        let sound = t.place(1, ms(900_000 + 250 * 40), ms(900_000 + 250 * 40)).dts;
+        assert_eq!(sound - picture, 40_000);
+    }
+
     proptest! {
         #[test]
         fn time_always_grows_whatever_the_source_says(
@@ -220,15 +258,14 @@ mod tests {
         ) {
             let mut t = Timeline::new(ms(7));
             let mut unwrap = [Unwrap::bits32_ms(), Unwrap::bits32_ms(), Unwrap::bits32_ms()];
-            let mut last = [Timestamp(i64::MIN); 3];
+            let (mut last, mut newest) = ([Timestamp(i64::MIN); 3], Timestamp(7000));
             for (track, dts, composition) in source {
                 let dts = unwrap[track].unwrap(u64::from(dts));
                 let p = t.place(track, dts, Timestamp(dts.0 + composition * 1000));
                 prop_assert!(p.dts > last[track]);
                 prop_assert!(p.pts >= p.dts);
-                if last[track].0 != i64::MIN {
-                    prop_assert!(p.dts - last[track] <= 35_000_000);
-                }
+                prop_assert!(p.dts - newest <= 35_000_000);
+                newest = newest.max(p.dts);
                 last[track] = p.dts;
             }
         }

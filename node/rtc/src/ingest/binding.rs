@@ -9,6 +9,8 @@ use crate::rtp::Packet;
 const MOST: usize = 32;
 /// Layers at most: as many as a stream has tracks.
 const LAYERS: usize = 16;
+/// Sources of a section that count as layers when they are only listed.
+const LISTED: usize = 4;
 
 /// What a packet's SSRC belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Bindings {
         }
         self.sections = sections.to_vec();
         for (s, section) in sections.iter().enumerate() {
-            let announced = section.ssrcs.len().max(1);
+            let announced = section.ssrcs.len().clamp(1, LISTED);
             let rids: Vec<Option<String>> = match section.rids.as_slice() {
                 [] => vec![None; if section.video { announced } else { 1 }],
                 rids => rids.iter().cloned().map(Some).collect(),
@@ -188,4 +190,25 @@ pub(super) fn clock_rate(section: &Receiving) -> u32 {
 /// Whether a format's codec fits its section.
 pub(super) fn fits(section: &Receiving, payload: &Payload) -> bool {
     matches!(payload.codec, Codec::Video(_)) == section.video
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreed::Extensions;
+
+    #[test]
+    fn listed_sources_are_layers_up_to_a_limit() {
+        let mut bindings = Bindings::default();
+        bindings.set_sections(&[Receiving {
+            mid: "v".into(),
+            video: true,
+            payloads: Vec::new(),
+            extensions: Extensions::default(),
+            ssrcs: (1..=12).map(|ssrc| (ssrc, None)).collect(),
+            rids: Vec::new(),
+        }]);
+        assert_eq!(bindings.layers.len(), LISTED);
+        assert_eq!((bindings.known(4).map(|b| b.layer), bindings.known(5)), (Some(3), None));
+    }
 }

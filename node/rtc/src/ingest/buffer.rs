@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::depacketize::starts_keyframe;
 use crate::agreed::Codec;
 
-/// Packets that are kept at most, gaps included.
+/// Packets that are kept at most, gaps included; each has 2048 bytes at most, so that this is 4 MiB.
 const MOST: u64 = 2048;
 /// After this many packets from before what was given out, the sender counts anew.
 const RESTART: u32 = 64;

@@ -15,6 +15,8 @@ use crate::agreed::IceCredentials;
 
 /// Without a check for so long, the other side is gone (RFC 7675, 5.1).
 pub(super) const CONSENT: Duration = Duration::from_secs(30);
+/// The selected path is left for another valid one when no check has come over it for so long: browsers check each 2.5 to 6 s.
+const STALE: Duration = Duration::from_secs(8);
 /// Most paths that are remembered.
 const MAX_PATHS: usize = 8;
 /// Between checks of ours, once one has been answered.
@@ -163,7 +165,10 @@ impl Ice {
                 heard.validated = true;
             }
         }
-        if nominated || !self.nominated && self.selected.is_none() {
+        let stale = self.paths.iter().any(|(known, last)| {
+            Some(*known) == self.selected && now.saturating_duration_since(*last) > STALE
+        });
+        if nominated || stale || !self.nominated && self.selected.is_none() {
             heard.selected = self.selected != Some(path);
             self.selected = Some(path);
             self.nominated |= nominated;
@@ -226,5 +231,36 @@ impl Dial {
         let (high, low) = (self.random(), self.random());
         self.transaction[..8].copy_from_slice(&high.to_be_bytes());
         self.transaction[8..].copy_from_slice(&low.to_be_bytes()[..4]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn a_selected_path_without_checks_is_left_for_one_that_has_them() {
+        let ours = IceCredentials { ufrag: "ours".into(), pwd: "x".repeat(24) };
+        let certificate = Arc::new(Certificate::generate().expect("a certificate"));
+        let mut ice = Ice::new(ours, None, certificate);
+        let path = |port| Path {
+            local: SocketAddr::from(([192, 0, 2, 1], 1)),
+            remote: SocketAddr::from(([192, 0, 2, 2], port)),
+            tcp: false,
+        };
+        let (lost, found, start) = (path(1), path(2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(ice.valid(lost, true, at(0)).selected);
+        for second in [2, 4, 6, 8] {
+            assert!(!ice.valid(found, false, at(second)).selected, "it may come back");
+        }
+        assert!(ice.valid(found, false, at(9)).selected);
+        assert_eq!(ice.selected(), Some(found));
+        assert!(!ice.valid(lost, false, at(10)).selected, "no to and fro");
+        assert!(ice.valid(lost, true, at(10)).selected, "but the other side decides");
+        assert!(!ice.valid(lost, false, at(60)).selected);
+        assert_eq!(ice.selected(), Some(lost));
     }
 }

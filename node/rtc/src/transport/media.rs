@@ -15,6 +15,9 @@ use crate::rtp::Packet;
 
 /// RTCP packets that one look at an ingest sends at most.
 const FEEDBACK: usize = 16;
+/// The largest RTP packet that is taken, in bytes: an Ethernet frame has fewer. Packets wait for those that are missing, by number;
+/// this bounds what they hold.
+const LARGEST: usize = 2048;
 
 /// The media of a session.
 pub(super) enum Media {
@@ -59,6 +62,9 @@ impl Media {
     pub(super) fn rtp(&mut self, packet: BytesMut, now: Instant, wall: SystemTime) {
         match self {
             Media::In(ingest) => {
+                if packet.len() > LARGEST {
+                    return;
+                }
                 if let Ok(packet) = Packet::parse(packet.freeze()) {
                     ingest.rtp(packet, now, wall);
                 }
@@ -169,5 +175,47 @@ impl Media {
             Media::Waiting(Carries::In(publisher)) if finish => publisher.finish(),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sluice_media::{AudioCodec, Hub, Origin, StreamKey, StreamSettings};
+
+    use super::*;
+    use crate::agreed::{Codec, Extensions, Payload, Receiving};
+
+    #[tokio::test]
+    async fn packets_larger_than_any_frame_of_a_network_are_not_kept() {
+        let hub = Hub::new(Duration::from_secs(10));
+        let key = StreamKey::new("live", "a");
+        let publisher = hub.publish(key, Origin::default(), StreamSettings::default()).unwrap();
+        let codec = Codec::Audio(AudioCodec::Opus);
+        let sound = Receiving {
+            mid: "a".into(),
+            video: false,
+            payloads: vec![Payload { pt: 111, rtx: None, codec, clock: 48_000, fmtp: String::new() }],
+            extensions: Extensions::default(),
+            ssrcs: vec![(1, None)],
+            rids: Vec::new(),
+        };
+        let now = Instant::now();
+        let mut media = Media::In(Box::new(Ingest::new(publisher, &[sound], now)));
+        let bitrate = |media: &Media| match media.stats(now + Duration::from_secs(1)) {
+            Some(Stats::In(stats)) => stats.audio_bitrate,
+            other => panic!("{other:?}"),
+        };
+        for (number, size) in [(1, LARGEST + 1), (2, 60_000)] {
+            let mut packet = BytesMut::from(&[0x80, 111, 0, number, 0, 0, 0, 0, 0, 0, 0, 1][..]);
+            packet.resize(size, 0);
+            media.rtp(packet, now, SystemTime::UNIX_EPOCH);
+        }
+        assert_eq!(bitrate(&media), 0);
+        let mut packet = BytesMut::from(&[0x80, 111, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1][..]);
+        packet.resize(LARGEST, 0);
+        media.rtp(packet, now, SystemTime::UNIX_EPOCH);
+        assert!(bitrate(&media) > 0);
     }
 }

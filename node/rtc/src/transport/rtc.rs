@@ -235,7 +235,8 @@ impl Rtc {
         });
         let refused = shared.registry.add(Box::new(waiting), shared.settings.max_sessions, Instant::now());
         if let Err(waiting) = refused {
-            waiting.end(Ending::Close, &shared.handle);
+            // A publisher's stream waits for it to come back: it may only have been a moment too early.
+            waiting.end(Ending::Abandon, &shared.handle);
             return Err(TooMany);
         }
         count(&shared.tally.opened, 1);

@@ -117,6 +117,8 @@ pub(super) struct Driven {
     route: Option<Route>,
     connected: bool,
     addresses: Vec<SocketAddr>,
+    /// Where the last datagram came from.
+    from: Option<SocketAddr>,
     connections: Vec<SocketAddr>,
     labels: Vec<(u16, String)>,
     next_stats: Option<Instant>,
@@ -152,6 +154,7 @@ impl Driven {
             route: None,
             connected: false,
             addresses: Vec::new(),
+            from: None,
             connections: Vec::new(),
             labels: Vec::new(),
             next_stats: None,
@@ -178,6 +181,7 @@ impl Driven {
 
     /// A datagram came. [`settle`](Self::settle) is to be called after the last one.
     pub(super) fn receive(&mut self, path: Path, datagram: BytesMut, now: Instant) {
+        self.from = (!path.tcp).then_some(path.remote);
         self.link.receive(path, datagram, now);
     }
 
@@ -250,10 +254,16 @@ impl Driven {
         now: Instant,
         wall: SystemTime,
     ) -> Option<Over> {
+        let from = self.from.take();
         while let Some(output) = self.link.poll(now) {
+            if matches!(output, Output::Rtp(_) | Output::Rtcp(_) | Output::Message { .. })
+                && let Some(from) = from
+            {
+                addresses.heard(&from, self.id, now);
+            }
             match output {
                 Output::Send { path, datagram } => {
-                    self.answers(&path, addresses);
+                    self.answers(&path, addresses, now);
                     net.send(&path, &datagram);
                 }
                 Output::Connected => {
@@ -262,7 +272,7 @@ impl Driven {
                     self.tell(SessionEvent::Connected, net);
                 }
                 Output::Selected(path) => {
-                    self.answers(&path, addresses);
+                    self.answers(&path, addresses, now);
                     self.route = Some(net.route(&path));
                 }
                 Output::Rtp(packet) => self.media.rtp(packet, now, wall),
@@ -354,8 +364,8 @@ impl Driven {
         }
     }
 
-    /// The peer answers on that path: packets from there are this session's from now on.
-    fn answers(&mut self, path: &Path, addresses: &mut Addresses) {
+    /// The peer answers on that path: packets from there are this session's from now on, unless they are another's still.
+    fn answers(&mut self, path: &Path, addresses: &mut Addresses, now: Instant) {
         if path.tcp {
             return;
         }
@@ -370,7 +380,7 @@ impl Driven {
                 addresses.release(&gone, self.id);
             }
         }
-        addresses.claim(path.remote, self.id);
+        addresses.claim(path.remote, self.id, now);
     }
 
     fn tell(&self, event: SessionEvent, net: &Net) {

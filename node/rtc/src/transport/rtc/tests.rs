@@ -172,6 +172,23 @@ async fn an_address_leads_to_its_session_only_after_the_peer_has_answered() {
 }
 
 #[tokio::test]
+async fn an_address_that_media_comes_from_is_not_taken_by_another_session() {
+    let rtc = start("127.0.0.1:0", 1);
+    let (first, second) = (rtc.credentials(), rtc.credentials());
+    let (_a, mut a) = rtc.open_fake(first.clone()).unwrap();
+    let (_b, _events) = rtc.open_fake(second.clone()).unwrap();
+    let client = Client::new(&rtc, "127.0.0.1").await;
+    client.connect(&first.ufrag).await;
+    client.send(&[128]).await;
+    // As if another had sent it in this client's name.
+    client.connect(&second.ufrag).await;
+    client.send(&[LEAVE]).await;
+    assert!(matches!(event(&mut a).await, SessionEvent::Connected));
+    assert_eq!(closed(&mut a).await, Closed::ByPeer);
+    rtc.shutdown().await;
+}
+
+#[tokio::test]
 async fn packets_that_come_to_another_loop_are_handed_over() {
     let rtc = start("127.0.0.1:0", 4);
     let ice = rtc.credentials();
@@ -345,6 +362,19 @@ async fn a_publisher_that_waits_is_stopped_closed_or_lost() {
     assert_eq!(closed(&mut events).await, Closed::Stopped(StopReason::Requested));
     until(|| stream.is_ended()).await;
     assert_eq!(rtc.sessions(), (0, 0));
+    rtc.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_stream_of_a_publisher_that_is_refused_waits_for_it() {
+    let hub = Hub::new(Duration::from_secs(60));
+    let rtc = Rtc::start(Settings { max_sessions: 0, ..settings("127.0.0.1:0", 1) }).unwrap();
+    let key = StreamKey::new("live", "a");
+    let publisher = hub.publish(key, Origin::default(), StreamSettings::default()).unwrap();
+    let stream = publisher.stream().clone();
+    let carries = Carries::In(Box::new(publisher));
+    assert!(rtc.open(Opening { ice: rtc.credentials(), agreed: None, carries, opens: None }).is_err());
+    assert!(stream.is_interrupted() && !stream.is_ended());
     rtc.shutdown().await;
 }
 

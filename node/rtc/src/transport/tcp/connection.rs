@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ const ALL: usize = MEDIA + (64 << 10);
 const CHUNKS: usize = 1024;
 /// A connection that takes nothing for that long is broken.
 const STUCK: Duration = Duration::from_secs(10);
+/// What waits at the end has so long to be written.
+const LAST: Duration = Duration::from_secs(2);
 
 /// What a connection brought.
 pub(in crate::transport) struct Arrived {
@@ -34,7 +36,7 @@ pub(in crate::transport) struct Arrived {
     pub(in crate::transport) datagram: Option<BytesMut>,
 }
 
-/// A connection. Dropping it closes it, after what waits has been written.
+/// A connection. Dropping it closes it, after what waits has been written, or 2 s later.
 pub(in crate::transport) struct Connection {
     pub(in crate::transport) session: SessionId,
     pub(in crate::transport) local: SocketAddr,
@@ -42,6 +44,8 @@ pub(in crate::transport) struct Connection {
     chunks: mpsc::Sender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     reader: AbortHandle,
+    // Tells the task that writes, by being dropped.
+    _over: oneshot::Sender<()>,
 }
 
 impl Connection {
@@ -57,8 +61,15 @@ impl Connection {
         let (chunks, queue) = mpsc::channel(CHUNKS);
         let waiting = Arc::new(AtomicUsize::new(0));
         let reader = tokio::spawn(read(reading, frames, remote, serial, arrived)).abort_handle();
-        tokio::spawn(write(writing, queue, waiting.clone(), reader.clone()));
-        Connection { session, local, serial, chunks, waiting, reader }
+        let (_over, over) = oneshot::channel();
+        let write = write(writing, queue, waiting.clone(), reader.clone());
+        tokio::spawn(async {
+            tokio::select! {
+                () = write => {}
+                () = late(over) => {}
+            }
+        });
+        Connection { session, local, serial, chunks, waiting, reader, _over }
     }
 
     /// Queues whole frames; false when too much waits already.
@@ -100,6 +111,13 @@ async fn read(
     }
 }
 
+/// Returns some time after the connection was dropped.
+async fn late(over: oneshot::Receiver<()>) {
+    // Nothing is ever sent.
+    let _ = over.await;
+    tokio::time::sleep(LAST).await;
+}
+
 async fn write(
     mut stream: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Vec<u8>>,
@@ -113,5 +131,38 @@ async fn write(
             reader.abort();
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_reads_nothing_does_not_hold_a_connection_after_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let remote = listener.local_addr().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        let stream = socket.connect(remote).await.unwrap();
+        let (_silent, local) = listener.accept().await.unwrap();
+        let (arrived, _arrivals) = mpsc::channel(1);
+        let ids = (SessionId(1), 1);
+        let connection = Connection::start(stream, Frames::default(), ids, (local, remote), arrived);
+        // Until nothing more fits into the network.
+        let mut full = 0;
+        while full < 20 {
+            full = if connection.send(vec![0; 64 << 10], true) { 0 } else { full + 1 };
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let writes = connection.waiting.clone();
+        tokio::time::pause();
+        drop(connection);
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        assert_eq!(Arc::strong_count(&writes), 2, "it has a moment to say goodbye");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(Arc::strong_count(&writes), 1);
     }
 }
