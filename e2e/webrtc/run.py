@@ -1,9 +1,9 @@
 """WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
 
-    run.py [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--keep]
+    run.py [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
 
 All four when none is named:
-    adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, drain
+    adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, rooms, peers, drain
     pages      publish.html to play.html by WebRTC, and hls.js beside it
     latency    glass to glass, WHIP to WHEP through origin and edge
     impaired   a viewer behind a bad link (relay.py)
@@ -45,7 +45,8 @@ def commands(cluster, relay, given):
     browser = ROOT / "e2e/browser"
     return {
         "adaptor": [browser / "webrtc.mjs", "--base", o1.url, "--edge", e1.url, "--other", o2.url, "--node", o1.name, "--token",
-                    cluster.token, "--rtmp", rtmp],
+                    cluster.token, "--pid", o1.process.pid, "--rtmp", rtmp, "--edge-rtmp", f"rtmp://{LOCAL}:{e1.rtmp}",
+                    "--only", given.only],
         "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
         "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relay,
@@ -59,6 +60,7 @@ def main():
     options.add_argument("--shots", help="save pictures of the pages here")
     options.add_argument("--seconds", type=int, default=60, help="how long latency and impaired measure")
     options.add_argument("--base", type=int, default=23900, help="the nodes' ports begin here")
+    options.add_argument("--only", default="", help="these parts of adaptor, with commas between them")
     options.add_argument("--keep", action="store_true", help="keep logs and data")
     given = options.parse_args()
     for part in given.parts:
@@ -67,8 +69,13 @@ def main():
 
     def body(work, checks):
         cluster, relay = start(work, given.base)
-        known = commands(cluster, relay, given)
         for part in given.parts or PARTS:
+            for node in cluster.nodes.values():
+                # One part ends a node.
+                if not node.process.running():
+                    node.start()
+                    node.wait()
+            known = commands(cluster, relay, given)
             command = ["node", *(str(word) for word in known[part])]
             if given.shots and part != "latency":
                 command += ["--shots", given.shots]
