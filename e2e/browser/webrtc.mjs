@@ -200,11 +200,15 @@ async function publishAndPlay() {
   }
   await call(publisher, "stop", stream);
   await checks.holds("the adaptor stops", () => told(publisher, "publish_finished"));
-  await checks.holds("which ends the stream at once", () => told(viewer, "play_finished", 5000));
+  const late = await client(given.base, true);
+  await call(late, "play", stream, "");
+  await checks.holds("which ends the stream at once", () => refused(late, "no_stream_exist", 2000));
+  await late.close();
   await call(publisher, "publish", stream, "");
   await checks.holds("and the id is free at once", () =>
     within(10_000, "publish_started again", async () => (await toldOften(publisher, "publish_started")) === 2));
   checks.check("without a refusal", (await errors(publisher)).length === 0, (await errors(publisher)).join(", "));
+  await checks.holds("its viewer at another node goes on with it", () => decodes(viewer, stream));
   await publisher.close();
   await viewer.close();
 }

@@ -72,8 +72,9 @@ impl WebRtc {
             let known = known.clone();
             move |app: &str| known.app(app).unwrap_or_default().distribution
         };
-        let router = whip::router(service, sessions.clone(), Arc::new(|_, peer| peer), Arc::new(distributions))
-            .merge(signal::router(signalling.clone()));
+        let router =
+            whip::router(service, sessions.clone(), Arc::new(|_, peer| peer), Arc::new(distributions))
+                .merge(signal::router(signalling.clone()));
         let router = behind_proxies(router, &config);
         let follows = tokio::spawn(follow(live.clone(), rtc.clone())).abort_handle();
         Ok(Some(WebRtc { rtc, sessions, signalling, known, router, follows }))

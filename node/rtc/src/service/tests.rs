@@ -11,7 +11,7 @@ use sluice_media::{
 };
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceConnectionState,
-    RTCOfferOptions, RTCSessionDescription,
+    RTCSessionDescription,
 };
 
 use super::*;
@@ -87,8 +87,8 @@ async fn client() -> Client<impl PeerConnection> {
 }
 
 impl<P: PeerConnection> Client<P> {
-    async fn offer(&self, options: Option<RTCOfferOptions>) -> String {
-        let offer = self.connection.create_offer(options).await.unwrap();
+    async fn offer(&self) -> String {
+        let offer = self.connection.create_offer(None).await.unwrap();
         self.connection.set_local_description(offer).await.unwrap();
         self.connection.local_description().await.unwrap().sdp
     }
@@ -107,9 +107,8 @@ impl<P: PeerConnection> Client<P> {
     }
 
     async fn is_connected(&mut self) {
-        let connected = |state| {
-            matches!(state, RTCIceConnectionState::Connected | RTCIceConnectionState::Completed)
-        };
+        let connected =
+            |state| matches!(state, RTCIceConnectionState::Connected | RTCIceConnectionState::Completed);
         let waits = async { while !connected(self.ice.recv().await.expect("the client is there")) {} };
         tokio::time::timeout(SOON, waits).await.expect("ICE connects");
     }
@@ -130,7 +129,7 @@ async fn a_publisher_connects_restarts_ice_and_leaves() {
     let key = request("cam1").key;
     let mut client = client().await;
     let channel = client.connection.create_data_channel("cam1", None).await.unwrap();
-    let offer = client.offer(None).await;
+    let offer = client.offer().await;
     let Opened { sdp, session, mut events, mut negotiation, .. } =
         service.publish(request("cam1"), &offer).await.unwrap();
     client.takes_answer(&sdp).await;
@@ -141,7 +140,8 @@ async fn a_publisher_connects_restarts_ice_and_leaves() {
     assert!(matches!(second, Err(Refused::Refusal(Refusal::InUse(_)))));
 
     while client.ice.try_recv().is_ok() {}
-    let again = client.offer(Some(RTCOfferOptions { ice_restart: true })).await;
+    client.connection.restart_ice().await.unwrap();
+    let again = client.offer().await;
     assert_ne!(ufrag(&again), ufrag(&offer));
     let answer = negotiation.offer_again(&session, &again).unwrap();
     assert_ne!(ufrag(&answer), ufrag(&sdp), "both sides have new credentials");
@@ -164,7 +164,7 @@ async fn a_goodbye_leaves_the_stream_to_whoever_comes_back() {
     let (service, hub) = serve();
     let mut client = client().await;
     client.connection.create_data_channel("cam1", None).await.unwrap();
-    let mut opened = service.publish(request("cam1"), &client.offer(None).await).await.unwrap();
+    let mut opened = service.publish(request("cam1"), &client.offer().await).await.unwrap();
     client.takes_answer(&opened.sdp).await;
     client.is_connected().await;
     until(&mut opened.events, |event| matches!(event, SessionEvent::Open { .. })).await;
@@ -204,9 +204,7 @@ async fn a_player_is_offered_streams_and_others_later() {
     assert_eq!(offering.mids.iter().map(|(_, track)| track.as_str()).collect::<Vec<_>>(), ["ARDAMSaa"]);
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
-    let sent = |least: u64| {
-        move |event: &SessionEvent| matches!(event, SessionEvent::Stats(Stats::Out(stats)) if stats.packets > least)
-    };
+    let sent = |least: u64| move |event: &SessionEvent| matches!(event, SessionEvent::Stats(Stats::Out(stats)) if stats.packets > least);
     until(&mut offering.events, sent(10)).await;
 
     service.offer_again(&mut offering, vec![one("a"), one("b")]).await.unwrap();

@@ -228,7 +228,9 @@ impl Connection {
                 }
                 Some(begun) => {
                     let ordered = match &begun {
-                        Publishing::Begun(handle, _) if handle.is_alive() => Some(place_order(handle, stream, Order::Offer(sdp.clone()))),
+                        Publishing::Begun(handle, _) if handle.is_alive() => {
+                            Some(place_order(handle, stream, Order::Offer(sdp.clone())))
+                        }
                         _ => None,
                     };
                     self.publishing.insert(stream.to_owned(), begun);

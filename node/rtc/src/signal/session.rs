@@ -72,10 +72,7 @@ pub(super) fn handle() -> (Handle, Orders) {
     let (sender, orders) = mpsc::channel(ORDERS);
     let stopped = Arc::new(AtomicBool::new(false));
     let (tells_over, over) = oneshot::channel();
-    (
-        Handle { orders: sender, stopped: stopped.clone(), over },
-        Orders { orders, stopped, _over: tells_over },
-    )
+    (Handle { orders: sender, stopped: stopped.clone(), over }, Orders { orders, stopped, _over: tells_over })
 }
 
 impl Handle {
@@ -261,6 +258,7 @@ impl Live {
                     None if orders.is_stopped() => return End::Wanted,
                     None => {
                         lost = Some(Instant::now() + KEPT);
+                        self.may_move();
                         if let Role::Publisher { who, .. } = &self.role {
                             let key = sluice_media::StreamKey::new(self.ctx.app.clone(), self.ctx.stream.as_str());
                             room_is_wanted = Some(self.ctx.shared.kept.keep(key, who.clone()));
@@ -272,6 +270,13 @@ impl Live {
                 // Without a WebSocket nothing can be offered.
                 () = changed(&mut self.role), if lost.is_none() => self.refresh().await,
             }
+        }
+    }
+
+    /// A publisher that was sent elsewhere is on its way.
+    fn may_move(&self) {
+        if matches!(self.role, Role::Publisher { .. }) && self.ctx.shared.stopping.load(Ordering::Acquire) {
+            self.running.streams.iter().for_each(|stream| stream.set_moving());
         }
     }
 

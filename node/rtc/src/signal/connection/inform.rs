@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Connection, Publishing};
+use crate::signal::ask;
 use crate::signal::directory::Subtrack;
 use crate::signal::message::Command;
 use crate::signal::reply::{self, Refusing};
 use crate::signal::session::Handle;
-use crate::signal::ask;
 
 /// The largest page of a list.
 const PAGE: usize = 50;

@@ -371,3 +371,18 @@ async fn all_are_told_that_the_server_stops_one_after_the_other() {
     drop(talks);
     assert_eq!(signalling.connections(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_sent_elsewhere_gives_its_stream_away() {
+    let node = Node::new();
+    let signalling = node.signalling();
+    let mut talk = Talk::new(&signalling);
+    talk.publishes("cam1", "").await;
+    let stream = node.hub.get(&sluice_media::StreamKey::new("live", "cam1")).unwrap();
+    signalling.server_will_stop(Duration::ZERO).await;
+    assert_eq!(talk.hears("definition").await, "server_will_stop");
+    assert!(!stream.is_moving(), "it may not heed it");
+    drop(talk);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(stream.is_moving() && !stream.is_interrupted());
+}
