@@ -1,10 +1,11 @@
 """WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
 
-    run.py [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
+    run.py [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
 
-All four when none is named:
+All when none is named:
     adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, rooms, peers, drain
     pages      publish.html to play.html by WebRTC, and hls.js beside it
+    gstreamer  GStreamer publishes by WHIP to an origin and plays by WHEP from an edge
     latency    glass to glass, WHIP to WHEP through origin and edge
     impaired   a viewer behind a bad link (relay.py)
 """
@@ -20,7 +21,7 @@ sys.path.insert(0, str(ROOT / "e2e/cluster"))
 import checks as checking
 from cluster import LOCAL, Cluster
 
-PARTS = ("adaptor", "pages", "latency", "impaired")
+PARTS = ("adaptor", "pages", "gstreamer", "latency", "impaired")
 PATIENCE = 600
 
 
@@ -48,6 +49,7 @@ def commands(cluster, relay, given):
                     cluster.token, "--pid", o1.process.pid, "--rtmp", rtmp, "--edge-rtmp", f"rtmp://{LOCAL}:{e1.rtmp}",
                     "--only", given.only],
         "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
+        "gstreamer": [ROOT / "e2e/webrtc/gst.py", "--base", o1.url, "--watch", e1.url],
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
         "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relay,
                      "--seconds", given.seconds],
@@ -69,15 +71,18 @@ def main():
 
     def body(work, checks):
         cluster, relay = start(work, given.base)
+        ended = None
         for part in given.parts or PARTS:
-            for node in cluster.nodes.values():
-                # One part ends a node.
-                if not node.process.running():
-                    node.start()
-                    node.wait()
-            known = commands(cluster, relay, given)
-            command = ["node", *(str(word) for word in known[part])]
-            if given.shots and part != "latency":
+            if ended:
+                # It ends by the signal that it got already.
+                ended.process.end(0, patience=20)
+                ended.start()
+                ended.wait()
+            ended = cluster["o1"] if part == "adaptor" else None
+            command = [str(word) for word in commands(cluster, relay, given)[part]]
+            if command[0].endswith(".mjs"):
+                command.insert(0, "node")
+            if given.shots and part not in ("latency", "gstreamer"):
                 command += ["--shots", given.shots]
             try:
                 done = subprocess.run(command, timeout=PATIENCE, check=False).returncode
