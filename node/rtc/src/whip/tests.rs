@@ -327,11 +327,18 @@ async fn data_channels_are_bridged() {
     for (n, events) in (1..).zip(&events) {
         events.send(SessionEvent::Open { channel: n, label: "cam1".into() }).await.unwrap();
     }
+    // Everything here runs on one thread and waits for no time.
+    let all_have_run = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    all_have_run().await;
     let says = async |n: usize, text: &'static str| {
         let message = Message { text: true, payload: text.into() };
         let event = SessionEvent::Message { channel: 1, label: "cam1".into(), message };
         events[n].send(event).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        all_have_run().await;
         let mut sent = std::mem::take(&mut *kit.fake.sent.lock().unwrap());
         sent.sort();
         sent
