@@ -1,9 +1,9 @@
 """WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
 
-    run.py [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--keep]
+    run.py [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
 
 All when none is named:
-    adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, drain
+    adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, rooms, peers, drain
     pages      publish.html to play.html by WebRTC, and hls.js beside it
     gstreamer  GStreamer publishes by WHIP to an origin and plays by WHEP from an edge
     latency    glass to glass, WHIP to WHEP through origin and edge
@@ -46,7 +46,8 @@ def commands(cluster, relay, given):
     browser = ROOT / "e2e/browser"
     return {
         "adaptor": [browser / "webrtc.mjs", "--base", o1.url, "--edge", e1.url, "--other", o2.url, "--node", o1.name, "--token",
-                    cluster.token, "--rtmp", rtmp],
+                    cluster.token, "--pid", o1.process.pid, "--rtmp", rtmp, "--edge-rtmp", f"rtmp://{LOCAL}:{e1.rtmp}",
+                    "--only", given.only],
         "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
         "gstreamer": [ROOT / "e2e/webrtc/gst.py", "--base", o1.url, "--watch", e1.url],
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
@@ -61,6 +62,7 @@ def main():
     options.add_argument("--shots", help="save pictures of the pages here")
     options.add_argument("--seconds", type=int, default=60, help="how long latency and impaired measure")
     options.add_argument("--base", type=int, default=23900, help="the nodes' ports begin here")
+    options.add_argument("--only", default="", help="these parts of adaptor, with commas between them")
     options.add_argument("--keep", action="store_true", help="keep logs and data")
     given = options.parse_args()
     for part in given.parts:
@@ -69,9 +71,15 @@ def main():
 
     def body(work, checks):
         cluster, relay = start(work, given.base)
-        known = commands(cluster, relay, given)
+        ended = None
         for part in given.parts or PARTS:
-            command = [str(word) for word in known[part]]
+            if ended:
+                # It ends by the signal that it got already.
+                ended.process.end(0, patience=20)
+                ended.start()
+                ended.wait()
+            ended = cluster["o1"] if part == "adaptor" else None
+            command = [str(word) for word in commands(cluster, relay, given)[part]]
             if command[0].endswith(".mjs"):
                 command.insert(0, "node")
             if given.shots and part not in ("latency", "gstreamer"):

@@ -1,6 +1,8 @@
 //! Publish and play over WebRTC, however it is signalled: asks whether it may be, finds the stream, agrees on codecs, opens
 //! the session.
 
+#[cfg(test)]
+mod tests;
 mod watched;
 
 use std::sync::Arc;

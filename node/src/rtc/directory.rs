@@ -9,7 +9,7 @@ use sluice_api::ApiState;
 use sluice_cluster::directory::Directory as Nodes;
 use sluice_cluster::member::Part;
 use sluice_media::session::Protocol;
-use sluice_media::{Stream, StreamKey, TrackConfig};
+use sluice_media::{StopReason, Stream, StreamKey, TrackConfig};
 use sluice_rtc::signal::{AppSettings, Directory, Distribution, Rendition, Subtrack};
 use sluice_store::BroadcastUpdate;
 use tokio::sync::watch;
@@ -214,6 +214,13 @@ impl Directory for Known {
     /// Viewers do not say who they are yet.
     async fn subscribers(&self, _app: &str, _id: &str, _offset: usize, _size: usize) -> Vec<Value> {
         Vec::new()
+    }
+
+    fn end_if_left(&self, app: &str, id: &str) {
+        let key = StreamKey::new(app, id);
+        if self.streams.get(&key).is_some_and(|live| live.stream.is_interrupted()) {
+            self.streams.hub().stop(&key, StopReason::Requested);
+        }
     }
 
     async fn set_meta_data(&self, app: &str, id: &str, meta_data: &str) -> Result<(), String> {

@@ -12,7 +12,7 @@ use sluice_api::cluster::Counter;
 use sluice_api::{ApiState, ClientAddr};
 use sluice_cluster::directory::Directory as Nodes;
 use sluice_rtc::service::Service;
-use sluice_rtc::signal::{self, Limits, Signalling};
+use sluice_rtc::signal::{self, Directory, Limits, Signalling};
 use sluice_rtc::{IceServer, Rtc, Settings, whip};
 use tokio::task::AbortHandle;
 
@@ -71,8 +71,13 @@ impl WebRtc {
         };
         let signalling =
             Signalling::new(Arc::new(service.clone()), known.clone(), ice_servers, limits, rand::random());
-        let router = whip::router(service, sessions.clone(), Arc::new(|_, peer| peer))
-            .merge(signal::router(signalling.clone()));
+        let distributions = {
+            let known = known.clone();
+            move |app: &str| known.app(app).unwrap_or_default().distribution
+        };
+        let router =
+            whip::router(service, sessions.clone(), Arc::new(|_, peer| peer), Arc::new(distributions))
+                .merge(signal::router(signalling.clone()));
         let router = behind_proxies(router, &config);
         let follows = tokio::spawn(follow(live.clone(), rtc.clone())).abort_handle();
         Ok(Some(WebRtc {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use sluice_media::aside::Need;
 use sluice_media::session::Play;
 use sluice_media::stats::ViewerGuard;
-use sluice_media::{AudioCodec, Stream, TrackConfig};
+use sluice_media::{AudioCodec, Stream};
 
 use crate::agreed::{Agreed, Codec};
 use crate::egress::{Feed, FeedTrack, Feeds};
@@ -19,25 +18,16 @@ pub(super) struct Watched {
     pub(super) feed: Arc<Feed>,
     tracks: Vec<FeedTrack>,
     _viewer: ViewerGuard,
-    _need: Option<Need>,
 }
 
 impl Watched {
-    /// Joins the feed of a stream and waits for its tracks. Sound that is not Opus is asked for as Opus, for as long as
-    /// this lives; the feed waits a moment for it, and there is none if it does not come.
+    /// Joins the feed of a stream and waits for its tracks. The feed asks for Opus where the sound is something else, and
+    /// waits a moment for it; there is none if it does not come.
     pub(super) async fn new(play: Play, name: String, feeds: &Feeds) -> Self {
         let Play { stream, viewer } = play;
         let feed = feeds.join(&stream);
-        let mut need = opus(&stream);
-        let mut tracks = feed.tracks().await;
-        if need.is_none() {
-            // What comes from another node tells its tracks only now.
-            need = opus(&stream);
-            if need.is_some() {
-                tracks = feed.tracks().await;
-            }
-        }
-        Watched { name, stream, feed, tracks, _viewer: viewer, _need: need }
+        let tracks = feed.tracks().await;
+        Watched { name, stream, feed, tracks, _viewer: viewer }
     }
 
     fn outgoing(&self, video: bool) -> Option<Outgoing> {
@@ -47,15 +37,6 @@ impl Watched {
         })?;
         Some(Outgoing { name: self.name.clone(), codec: track.codec, profile: track.profile.clone() })
     }
-}
-
-/// A need for Opus, when the stream has sound and none of it is Opus.
-fn opus(stream: &Arc<Stream>) -> Option<Need> {
-    let configs = stream.configs();
-    let codecs =
-        || configs.iter().filter_map(|c| if let TrackConfig::Audio(a) = &**c { Some(a.codec) } else { None });
-    let lacks = codecs().count() > 0 && codecs().all(|codec| codec != AudioCodec::Opus);
-    lacks.then(|| Need::new(stream.clone(), AudioCodec::Opus))
 }
 
 /// The tracks to send: of each feed the best video and the sound, with their numbers (see
@@ -88,7 +69,9 @@ mod tests {
 
     use bytes::Bytes;
     use sluice_media::session::Protocol;
-    use sluice_media::{AudioConfig, Hub, Origin, Publisher, StreamKey, StreamSettings, VideoCodec};
+    use sluice_media::{
+        AudioConfig, Hub, Origin, Publisher, StreamKey, StreamSettings, TrackConfig, VideoCodec,
+    };
 
     use super::*;
     use crate::agreed::{Extensions, Payload, Sending};
@@ -119,15 +102,12 @@ mod tests {
     #[tokio::test]
     async fn other_sound_is_asked_for_as_opus_while_somebody_watches() {
         let hub = Hub::new(Duration::ZERO);
-        let (aac, opus) = (publisher(&hub, AudioCodec::Aac), publisher(&hub, AudioCodec::Opus));
-        let (aac_stream, opus_stream) = (aac.stream(), opus.stream());
+        let aac = publisher(&hub, AudioCodec::Aac);
         let feeds: Feeds = Default::default();
         let watched = Watched::new(play(&aac), "a".into(), &feeds).await;
-        assert!(aac_stream.aside().needs(AudioCodec::Opus));
+        assert!(aac.stream().aside().needs(AudioCodec::Opus));
         drop(watched);
-        assert!(!aac_stream.aside().needs(AudioCodec::Opus));
-        let _watched = Watched::new(play(&opus), "b".into(), &feeds).await;
-        assert!(!opus_stream.aside().needs(AudioCodec::Opus));
+        assert!(!aac.stream().aside().needs(AudioCodec::Opus));
     }
 
     #[tokio::test]
@@ -138,7 +118,7 @@ mod tests {
         let with = |publisher: &Publisher, name: &str, tracks: Vec<FeedTrack>| {
             let Play { stream, viewer } = play(publisher);
             let feed = feeds.join(&stream);
-            Arc::new(Watched { name: name.into(), stream, feed, tracks, _viewer: viewer, _need: None })
+            Arc::new(Watched { name: name.into(), stream, feed, tracks, _viewer: viewer })
         };
         let vp8 = Codec::Video(VideoCodec::Vp8);
         let sound = Codec::Audio(AudioCodec::Opus);

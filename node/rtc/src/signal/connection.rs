@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_media::StreamKey;
 use sluice_media::session::{Protocol, Request};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::message::{Command, Invalid, Play, Publish, parse};
 use super::outlet::Outlet;
 use super::p2p::Peer;
 use super::reply::{self, Refusing};
-use super::session::{self, Context, Handle, Order};
+use super::session::{self, Context, Handle, Leaving, Order};
 use super::{Place, Shared, ask, play};
 use crate::egress::Quality;
 
@@ -49,6 +50,8 @@ pub struct Connection {
     place: Place,
     publishing: HashMap<String, Publishing>,
     playing: HashMap<String, Handle>,
+    /// Publishers that were told to stop, by stream, as long as that takes.
+    leaving: HashMap<String, Leaving>,
     /// The room that was joined with an id.
     rooms: HashMap<String, String>,
     meetings: Vec<StreamKey>,
@@ -83,6 +86,7 @@ impl Connection {
             place,
             publishing: HashMap::new(),
             playing: HashMap::new(),
+            leaving: HashMap::new(),
             rooms: HashMap::new(),
             meetings: Vec::new(),
             knows_unknown: false,
@@ -223,12 +227,15 @@ impl Connection {
                     return Ok(());
                 }
                 Some(begun) => {
-                    let is_alive = begun.is_alive();
+                    let ordered = match &begun {
+                        Publishing::Begun(handle, _) if handle.is_alive() => {
+                            Some(place_order(handle, stream, Order::Offer(sdp.clone())))
+                        }
+                        _ => None,
+                    };
                     self.publishing.insert(stream.to_owned(), begun);
-                    if is_alive {
-                        let information =
-                            format!("{stream} has its answer: stop and publish again to change it");
-                        return Err(Refusing::new("notSetRemoteDescription", information));
+                    if let Some(ordered) = ordered {
+                        return ordered;
                     }
                 }
                 None => {}
@@ -247,13 +254,20 @@ impl Connection {
         let context = self.context(&stream, &subscriber);
         let request = self.request(&stream, query);
         let (handle, orders) = session::handle();
-        tokio::spawn(session::publish(context, request, main_track.clone(), offer, orders));
+        let leaving = self.leaving.remove(&stream);
+        tokio::spawn(session::publish(context, request, main_track.clone(), offer, leaving, orders));
         self.publishing.insert(stream, Publishing::Begun(handle, main_track));
     }
 
     fn stop(&mut self, stream: &str) {
         if let Some(Publishing::Begun(handle, _)) = self.publishing.remove(stream) {
-            handle.stop();
+            if handle.is_alive() {
+                self.leaving.retain(|_, leaving| matches!(leaving.try_recv(), Err(TryRecvError::Empty)));
+                self.leaving.insert(stream.to_owned(), handle.stop());
+            } else {
+                // Its goodbye was faster than its word.
+                self.shared.directory.end_if_left(&self.client.app, stream);
+            }
         }
         if let Some(handle) = self.playing.remove(stream) {
             handle.stop();
@@ -264,13 +278,7 @@ impl Connection {
         let Some(handle) = self.playing.get(stream).filter(|handle| handle.is_alive()) else {
             return Err(unconnected(stream));
         };
-        if handle.order(order) {
-            return Ok(());
-        }
-        Err(Refusing::new(
-            "highResourceUsage",
-            format!("{stream} has too many orders waiting: try again later"),
-        ))
+        place_order(handle, stream, order)
     }
 
     /// Between peers. This server has one address and answers where it is asked from, so it needs none of them itself.
@@ -378,6 +386,14 @@ impl Drop for Connection {
             self.shared.meetings.leave(key, self.place.id());
         }
     }
+}
+
+fn place_order(handle: &Handle, stream: &str, order: Order) -> Result<(), Refusing> {
+    if handle.order(order) {
+        return Ok(());
+    }
+    let information = format!("{stream} has too many orders waiting: try again later");
+    Err(Refusing::new("highResourceUsage", information))
 }
 
 fn unconnected(stream: &str) -> Refusing {

@@ -9,12 +9,10 @@ use sluice_media::Stream;
 use sluice_media::aside::{self, Sender};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 
 use super::directory::Distribution;
 use crate::SessionEvent;
 use crate::peer::Message;
-use crate::transport::Closed;
 
 /// The most channels of one session that are written to.
 const CHANNELS: usize = 16;
@@ -138,29 +136,6 @@ impl Bridge {
     }
 }
 
-/// Drives the data channels of a session that needs nothing else of its events (WHIP, WHEP), until it is over. `send` is
-/// [`Session::send`](crate::Session::send).
-pub async fn bridge(
-    mut bridge: Bridge,
-    mut events: mpsc::Receiver<SessionEvent>,
-    send: impl Fn(u16, Message) + Send,
-) -> Closed {
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(SessionEvent::Closed(closed)) => return closed,
-                None => return Closed::ByUs,
-                Some(event) => bridge.take(&event),
-            },
-            message = bridge.next() => {
-                if let Some(channel) = bridge.channel() {
-                    send(channel, message);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -235,22 +210,5 @@ mod tests {
         let message = Message { text: false, payload: vec![0; LARGEST_MESSAGE + 1].into() };
         publisher.take(&SessionEvent::Message { channel: 1, label: String::new(), message });
         assert_eq!(publisher.lost(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_session_without_signalling_is_bridged_until_it_ends() {
-        let stream = [publisher("cam1").stream().clone()];
-        let (tell, events) = mpsc::channel(8);
-        let (sent, mut was_sent) = mpsc::unbounded_channel();
-        let player = Bridge::new(Sender::Player, 2, &stream, Distribution::All);
-        let run = tokio::spawn(bridge(player, events, move |channel, message| {
-            let _ = sent.send((channel, message));
-        }));
-        tell.send(SessionEvent::Open { channel: 5, label: "x".into() }).await.unwrap();
-        tokio::task::yield_now().await;
-        Bridge::new(Sender::Publisher, 1, &stream, Distribution::All).take(&said("hello"));
-        assert_eq!(was_sent.recv().await.map(|(channel, _)| channel), Some(5));
-        tell.send(SessionEvent::Closed(Closed::ByPeer)).await.unwrap();
-        assert_eq!(run.await.unwrap(), Closed::ByPeer);
     }
 }

@@ -81,6 +81,10 @@ pub trait Directory: Send + Sync + 'static {
     /// Viewers of a stream that said who they are, as REST shows them.
     async fn subscribers(&self, app: &str, id: &str, offset: usize, size: usize) -> Vec<Value>;
 
+    /// Ends a live stream of this node whose publisher has left without a word of the end, and has now said it. One that
+    /// has a publisher goes on.
+    fn end_if_left(&self, app: &str, id: &str);
+
     /// Records what the publisher of a live stream says of it now.
     ///
     /// # Errors

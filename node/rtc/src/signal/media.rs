@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use crate::SessionEvent;
 use crate::egress::Quality;
 use crate::peer::Message;
-use crate::service::{Offering, Opened, Refused, Service};
+use crate::sdp::SdpError;
+use crate::service::{Negotiation, Offering, Opened, Refused, Service};
 use crate::transport::Session;
 
 /// A session that has been opened.
@@ -50,6 +51,11 @@ pub trait Link: Send {
     fn enable(&mut self, mid: &str, enabled: bool);
     /// Ends it with a goodbye; a publisher's stream ends with it.
     fn close(self: Box<Self>);
+    /// Answers another offer of a publisher.
+    ///
+    /// # Errors
+    /// It cannot be used; the session stays as it was.
+    fn answer(&mut self, offer: &str) -> Result<String, Refused>;
     /// Takes the answer to the newest offer.
     ///
     /// # Errors
@@ -81,9 +87,10 @@ pub trait Media: Send + Sync + 'static {
 #[async_trait]
 impl Media for Arc<Service> {
     async fn publish(&self, request: Request, offer: &str) -> Result<Running, Refused> {
-        let Opened { sdp, session, events, streams, negotiation: _ } =
+        let Opened { sdp, session, events, streams, negotiation } =
             Service::publish(self, request, offer).await?;
-        Ok(Running { sdp, mids: Vec::new(), streams, events, link: Box::new(Publishing(session)) })
+        let link = Box::new(Publishing { session, negotiation });
+        Ok(Running { sdp, mids: Vec::new(), streams, events, link })
     }
 
     async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Running, Refused> {
@@ -99,28 +106,35 @@ fn of(offering: &Offering) -> Again {
     Again { sdp: offering.sdp.clone(), mids: offering.mids.clone(), streams: offering.streams.clone() }
 }
 
-struct Publishing(Session);
+struct Publishing {
+    session: Session,
+    negotiation: Negotiation,
+}
 
 #[async_trait]
 impl Link for Publishing {
     fn id(&self) -> u64 {
-        self.0.id().0
+        self.session.id().0
     }
 
     fn send(&mut self, channel: u16, message: Message) {
-        self.0.send(channel, message);
+        self.session.send(channel, message);
     }
 
     fn set_quality(&mut self, feed: usize, quality: Quality) {
-        self.0.set_quality(feed, quality);
+        self.session.set_quality(feed, quality);
     }
 
     fn enable(&mut self, mid: &str, enabled: bool) {
-        self.0.enable(mid, enabled);
+        self.session.enable(mid, enabled);
     }
 
     fn close(self: Box<Self>) {
-        self.0.close();
+        self.session.close();
+    }
+
+    fn answer(&mut self, offer: &str) -> Result<String, Refused> {
+        Ok(self.negotiation.offer_again(&self.session, offer)?)
     }
 
     fn accept(&mut self, _answer: &str) -> Result<(), Refused> {
@@ -133,7 +147,7 @@ impl Link for Publishing {
 }
 
 fn unasked() -> Refused {
-    Refused::Sdp(crate::sdp::SdpError::Unusable("a publisher makes the offer, and is answered".into()))
+    Refused::Sdp(SdpError::Unusable("a publisher makes the offer, and is answered".into()))
 }
 
 struct Playing {
@@ -161,6 +175,11 @@ impl Link for Playing {
 
     fn close(self: Box<Self>) {
         self.offering.session.close();
+    }
+
+    fn answer(&mut self, _offer: &str) -> Result<String, Refused> {
+        let why = "a player is made an offer, and answers it";
+        Err(Refused::Sdp(SdpError::Unusable(why.into())))
     }
 
     fn accept(&mut self, answer: &str) -> Result<(), Refused> {

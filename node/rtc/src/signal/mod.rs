@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     table: Mutex<Table>,
     ids: AtomicU64,
     seed: u64,
+    /// Clients are sent elsewhere.
+    stopping: AtomicBool,
 }
 
 #[derive(Default)]
@@ -131,6 +133,7 @@ impl Signalling {
             table: Mutex::default(),
             ids: AtomicU64::new(0),
             seed,
+            stopping: AtomicBool::new(false),
         }))
     }
 
@@ -167,8 +170,9 @@ impl Signalling {
     }
 
     /// Tells all clients that this node is going to stop, one after the other within `spread`: each leaves by itself and comes
-    /// back elsewhere. How many were told.
+    /// back elsewhere. Streams of publishers that do may be taken over at once. How many were told.
     pub async fn server_will_stop(&self, spread: Duration) -> usize {
+        self.0.stopping.store(true, Ordering::Release);
         let outlets: Vec<Outlet> = self.0.table().open.values().cloned().collect();
         let number = u32::try_from(outlets.len()).unwrap_or(u32::MAX).max(1);
         let began = tokio::time::Instant::now();

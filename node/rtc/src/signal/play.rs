@@ -15,7 +15,7 @@ use super::{ask, media::Running};
 use crate::service::Refused;
 
 /// The most streams of one session.
-pub(super) const MOST: usize = 100;
+pub(super) const MOST: usize = crate::service::MOST_STREAMS;
 /// What begins or ends within this time is offered together.
 const TOGETHER: Duration = Duration::from_millis(200);
 /// When an offer failed, the next look is after this time.

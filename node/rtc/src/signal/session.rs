@@ -30,11 +30,16 @@ const MEASURED: u32 = 3;
 /// How long another offer may take to be made.
 const OFFER: Duration = Duration::from_secs(10);
 
+/// How long the end of a session may take.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// What a client orders of a session.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Its answer to our offer.
     Answer(String),
+    /// Another offer of a publisher.
+    Offer(String),
     /// Another rendition, of one track or (empty) of all.
     Quality(String, Quality),
     /// A track (empty: all), what of it, and whether it is sent.
@@ -49,18 +54,25 @@ pub(super) enum Order {
 pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
     stopped: Arc<AtomicBool>,
+    over: Leaving,
 }
+
+/// A session that was told to end: ready, with an error, when it has.
+pub(super) type Leaving = oneshot::Receiver<()>;
 
 /// The other end of a [`Handle`].
 pub(super) struct Orders {
     orders: mpsc::Receiver<Order>,
     stopped: Arc<AtomicBool>,
+    // Dropped with the rest, which tells that the session is over.
+    _over: oneshot::Sender<()>,
 }
 
 pub(super) fn handle() -> (Handle, Orders) {
     let (sender, orders) = mpsc::channel(ORDERS);
     let stopped = Arc::new(AtomicBool::new(false));
-    (Handle { orders: sender, stopped: stopped.clone() }, Orders { orders, stopped })
+    let (tells_over, over) = oneshot::channel();
+    (Handle { orders: sender, stopped: stopped.clone(), over }, Orders { orders, stopped, _over: tells_over })
 }
 
 impl Handle {
@@ -74,9 +86,10 @@ impl Handle {
         self.orders.try_send(order).is_ok()
     }
 
-    /// Ends the session.
-    pub(super) fn stop(self) {
+    /// Ends the session. What comes back tells when it has.
+    pub(super) fn stop(self) -> Leaving {
         self.stopped.store(true, Ordering::Release);
+        self.over
     }
 }
 
@@ -117,9 +130,20 @@ impl Context {
     }
 }
 
-/// A publisher, from its offer on. `room` is its main track, or empty.
-pub(super) async fn publish(ctx: Context, request: Request, room: String, offer: String, mut orders: Orders) {
+/// A publisher, from its offer on. `room` is its main track, or empty; `leaving` is an earlier session of the same stream
+/// and connection.
+pub(super) async fn publish(
+    ctx: Context,
+    request: Request,
+    room: String,
+    offer: String,
+    leaving: Option<Leaving>,
+    mut orders: Orders,
+) {
     let (key, who) = (request.key.clone(), Identity::of(&request));
+    if let Some(leaving) = leaving {
+        let _ = tokio::time::timeout(ENDING, leaving).await;
+    }
     if ctx.shared.kept.make_room(&key, &who).await {
         tracing::debug!(stream = %key, "its publisher came again");
     }
@@ -181,16 +205,26 @@ impl Live {
 
     pub(super) async fn run(mut self, mut orders: Orders) {
         let end = self.until_end(&mut orders).await;
-        let finished = match self.role {
-            Role::Publisher { .. } => "publish_finished",
-            Role::Player(_) => "play_finished",
-        };
+        let publishes = matches!(self.role, Role::Publisher { .. });
+        let finished = if publishes { "publish_finished" } else { "play_finished" };
+        let Running { link, events, .. } = self.running;
         match end {
-            End::Wanted => self.running.link.close(),
-            End::Lost => drop(self.running),
+            End::Wanted => {
+                link.close();
+                if publishes {
+                    // The client's goodbye may have come first, which alone would leave the stream to whoever comes back.
+                    closed(events).await;
+                    self.ctx.shared.directory.end_if_left(&self.ctx.app, &self.ctx.stream);
+                }
+            }
+            End::Lost => drop(link),
             End::MakesRoom(made) => {
-                drop(self.running);
+                drop(link);
+                closed(events).await;
                 drop(made);
+            }
+            End::Over(Closed::ByPeer) if publishes && orders.is_stopped() => {
+                self.ctx.shared.directory.end_if_left(&self.ctx.app, &self.ctx.stream);
             }
             End::Over(Closed::Silent(why)) if !self.connected => {
                 self.ctx.error(&Refusing::new("publishTimeoutError", why));
@@ -224,6 +258,7 @@ impl Live {
                     None if orders.is_stopped() => return End::Wanted,
                     None => {
                         lost = Some(Instant::now() + KEPT);
+                        self.may_move();
                         if let Role::Publisher { who, .. } = &self.role {
                             let key = sluice_media::StreamKey::new(self.ctx.app.clone(), self.ctx.stream.as_str());
                             room_is_wanted = Some(self.ctx.shared.kept.keep(key, who.clone()));
@@ -235,6 +270,13 @@ impl Live {
                 // Without a WebSocket nothing can be offered.
                 () = changed(&mut self.role), if lost.is_none() => self.refresh().await,
             }
+        }
+    }
+
+    /// A publisher that was sent elsewhere is on its way.
+    fn may_move(&self) {
+        if matches!(self.role, Role::Publisher { .. }) && self.ctx.shared.stopping.load(Ordering::Acquire) {
+            self.running.streams.iter().for_each(|stream| stream.set_moving());
         }
     }
 
@@ -298,9 +340,10 @@ impl Live {
     fn order(&mut self, order: Order) {
         let Live { ctx, running, role, bridge, .. } = self;
         let Role::Player(tracks) = role else {
-            let only =
-                "a publisher has made its offer and got its answer: stop it and publish again to change it";
-            return ctx.error(&Refusing::new("notSetRemoteDescription", only));
+            if let Order::Offer(offer) = order {
+                answer_again(ctx, running, &offer);
+            }
+            return;
         };
         let is_all = |track: &str| track.is_empty() || (track == ctx.stream && !tracks.has(track));
         match order {
@@ -310,6 +353,8 @@ impl Live {
                 }
                 tracks.answered();
             }
+            // A player is offered something, and offers nothing.
+            Order::Offer(_) => {}
             Order::Quality(track, quality) => {
                 for (feed, name) in tracks.names().iter().enumerate() {
                     if is_all(&track) || *name == track {
@@ -368,6 +413,23 @@ impl Live {
         }
         tracks.offer(ctx, running, change);
     }
+}
+
+/// Answers another offer of a publisher: it restarts ICE, or sends something else.
+fn answer_again(ctx: &Context, running: &mut Running, offer: &str) {
+    match running.link.answer(offer) {
+        Ok(sdp) => {
+            ctx.outlet.say(reply::description(&ctx.stream, false, &sdp, None, &ctx.subscriber));
+            running.sdp = sdp;
+        }
+        Err(refused) => ctx.error(&Refusing::of(&refused, true)),
+    }
+}
+
+/// Waits until a session whose end was ordered has ended.
+async fn closed(mut events: mpsc::Receiver<SessionEvent>) {
+    let ends = async { while !matches!(events.recv().await, None | Some(SessionEvent::Closed(_))) {} };
+    let _ = tokio::time::timeout(ENDING, ends).await;
 }
 
 /// Whether a track such as `ARDAMSvcam1` is video, and its name without that.

@@ -31,11 +31,15 @@ use self::sessions::{Patched, Place};
 use crate::sdp::LONGEST;
 use crate::sdp::fragment::Fragment;
 use crate::service::Service;
+use crate::signal::Distribution;
 
 pub use self::sessions::Sessions;
 
 /// Gives the client's address, from the headers of proxies that are trusted and the address of the connection.
 pub type ClientAddress = Arc<dyn Fn(&HeaderMap, SocketAddr) -> SocketAddr + Send + Sync>;
+
+/// Gives who hears what the players of an app say over their data channels.
+pub type Distributions = Arc<dyn Fn(&str) -> Distribution + Send + Sync>;
 
 /// The longest that reading a body may take.
 const READING: Duration = Duration::from_secs(10);
@@ -44,8 +48,13 @@ const ENDPOINT: &str = "POST, OPTIONS";
 const RESOURCE: &str = "PATCH, DELETE, OPTIONS";
 
 /// The paths of WHIP and WHEP. The address of the connection is taken from [`ConnectInfo`].
-pub fn router(service: Arc<Service>, sessions: Arc<Sessions>, client: ClientAddress) -> Router {
-    over(Door { opens: service, sessions, client })
+pub fn router(
+    service: Arc<Service>,
+    sessions: Arc<Sessions>,
+    client: ClientAddress,
+    distributions: Distributions,
+) -> Router {
+    over(Door { opens: service, sessions, client, distributions })
 }
 
 fn over(door: Door) -> Router {
@@ -61,6 +70,7 @@ struct Door {
     opens: Opens,
     sessions: Arc<Sessions>,
     client: ClientAddress,
+    distributions: Distributions,
 }
 
 type Stream = Path<(String, String)>;
@@ -108,7 +118,8 @@ impl Door {
             }
         };
         let answer = running.answer.clone();
-        let id = self.sessions.add(&request, role, running);
+        let distribution = (self.distributions)(&request.key.app);
+        let id = self.sessions.add(&request, role, distribution, running);
         let mut response = with(StatusCode::CREATED, SDP, answer);
         let StreamKey { app, id: stream } = &request.key;
         set(&mut response, header::LOCATION, &format!("/{app}/{}/{stream}/{id}", role.word()));

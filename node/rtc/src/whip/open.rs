@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sluice_media::Stream;
 use sluice_media::session::Request;
 use tokio::sync::mpsc;
 
 use crate::agreed::IceCredentials;
+use crate::peer::Message;
 use crate::service::{Negotiation, Opened, Refused, Service};
 use crate::{IceServer, Session, SessionEvent};
 
@@ -30,12 +32,18 @@ impl Role {
 /// A session that has been opened.
 pub(super) struct Running {
     pub(super) answer: String,
+    /// The stream that it publishes, or plays.
+    pub(super) streams: Vec<Arc<Stream>>,
     pub(super) events: mpsc::Receiver<SessionEvent>,
     pub(super) link: Box<dyn Link>,
 }
 
 /// A session, as far as it is told something. Dropping it closes it, a publisher's as a broken connection.
 pub(super) trait Link: Send {
+    /// Which it is, among those of this node.
+    fn id(&self) -> u64;
+    /// Sends a message over a data channel.
+    fn send(&self, channel: u16, message: Message);
     /// The other side's ICE credentials.
     fn remote_ice(&self) -> IceCredentials;
     /// Restarts ICE; gives our side of it as a fragment.
@@ -58,8 +66,8 @@ impl Media for Service {
             Role::Publisher => self.publish(request, offer).await?,
             Role::Player => self.play(request, offer).await?,
         };
-        let Opened { sdp, session, events, negotiation, streams: _ } = opened;
-        Ok(Running { answer: sdp, events, link: Box::new(Linked { session, negotiation }) })
+        let Opened { sdp, session, events, negotiation, streams } = opened;
+        Ok(Running { answer: sdp, streams, events, link: Box::new(Linked { session, negotiation }) })
     }
 
     fn ice_servers(&self) -> &[IceServer] {
@@ -73,6 +81,14 @@ struct Linked {
 }
 
 impl Link for Linked {
+    fn id(&self) -> u64 {
+        self.session.id().0
+    }
+
+    fn send(&self, channel: u16, message: Message) {
+        self.session.send(channel, message);
+    }
+
     fn remote_ice(&self) -> IceCredentials {
         self.negotiation.remote_ice().clone()
     }

@@ -6,12 +6,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_media::StreamKey;
+use sluice_media::aside::Sender;
 use sluice_media::session::Request;
 use tokio::sync::mpsc;
 
 use super::open::{Link, Role, Running};
 use crate::SessionEvent;
 use crate::agreed::IceCredentials;
+use crate::peer::Message;
+use crate::signal::Distribution;
+use crate::signal::data::Bridge;
 use crate::transport::Closed;
 
 /// The sessions of WHIP and WHEP. Each leaves by itself when it is over.
@@ -93,15 +97,27 @@ impl Sessions {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a session until it is over. Gives its id, which is its first entity tag as well.
-    pub(super) fn add(self: &Arc<Self>, request: &Request, role: Role, running: Running) -> String {
-        let Running { events, link, answer: _ } = running;
+    /// Keeps a session until it is over. Gives its id, which is its first entity tag as well. `distribution` is that of the
+    /// app, for what comes over data channels.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        request: &Request,
+        role: Role,
+        distribution: Distribution,
+        running: Running,
+    ) -> String {
+        let Running { streams, events, link, answer: _ } = running;
+        let sender = match role {
+            Role::Publisher => Sender::Publisher,
+            Role::Player => Sender::Player,
+        };
+        let bridge = Bridge::new(sender, link.id(), &streams, distribution);
         let place = Place { role, key: request.key.clone() };
         let id = random_id();
         let entry = Entry { place: place.clone(), etag: id.clone(), link };
         self.all().insert(id.clone(), entry);
         let story = Story { place, peer: request.peer, agent: shortened(&request.user_agent) };
-        tokio::spawn(follow(self.clone(), id.clone(), story, events));
+        tokio::spawn(follow(self.clone(), id.clone(), story, events, bridge));
         id
     }
 
@@ -118,6 +134,12 @@ impl Sessions {
             entry.link.close();
         }
         true
+    }
+
+    fn send(&self, id: &str, channel: u16, message: Message) {
+        if let Some(entry) = self.all().get(id) {
+            entry.link.send(channel, message);
+        }
     }
 
     /// Whether there is such a session at that place.
@@ -170,12 +192,27 @@ struct Story {
     agent: String,
 }
 
-/// Reads what a session tells until it is over, and takes it off the list then.
-async fn follow(sessions: Arc<Sessions>, id: String, story: Story, mut events: mpsc::Receiver<SessionEvent>) {
+/// Reads what a session tells and passes messages of data channels on, until it is over; takes it off the list then.
+async fn follow(
+    sessions: Arc<Sessions>,
+    id: String,
+    story: Story,
+    mut events: mpsc::Receiver<SessionEvent>,
+    mut bridge: Bridge,
+) {
     let Story { place, peer, agent } = story;
     tracing::debug!(%place, %peer, agent, "a session is opened");
     let why = loop {
-        match events.recv().await {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            message = bridge.next() => {
+                if let Some(channel) = bridge.channel() {
+                    sessions.send(&id, channel, message);
+                }
+                continue;
+            }
+        };
+        match event {
             Some(SessionEvent::Connected) => tracing::info!(%place, %peer, agent, "media flows"),
             Some(SessionEvent::StreamEnded(_)) => {
                 // One stream is all that it plays.
@@ -183,7 +220,7 @@ async fn follow(sessions: Arc<Sessions>, id: String, story: Story, mut events: m
                 break "the stream has ended".to_owned();
             }
             Some(SessionEvent::Closed(why)) => break describe(&why),
-            Some(_) => {}
+            Some(event) => bridge.take(&event),
             None => break "the media loop has ended".to_owned(),
         }
     };

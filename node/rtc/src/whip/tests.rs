@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use axum::body::Body;
 use sluice_media::session::Refusal;
+use sluice_media::{Hub, Origin, Publisher, StreamSettings};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::open::{Link, Media, Running};
 use super::*;
 use crate::agreed::IceCredentials;
+use crate::peer::Message;
 use crate::sdp;
 use crate::service::Refused;
 use crate::transport::Closed;
@@ -22,15 +24,30 @@ struct Fake {
     asked: Mutex<Vec<(Role, session::Request)>>,
     events: Mutex<Vec<mpsc::Sender<SessionEvent>>>,
     closed: Arc<AtomicUsize>,
+    sent: Sent,
+    /// Both publishers and players have this stream.
+    publisher: Publisher,
     servers: Vec<IceServer>,
 }
 
+/// What was sent over data channels: session, channel, text.
+type Sent = Arc<Mutex<Vec<(u64, u16, String)>>>;
+
 struct FakeLink {
+    id: u64,
+    sent: Sent,
     ice: IceCredentials,
     closed: Arc<AtomicUsize>,
 }
 
 impl Link for FakeLink {
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn send(&self, channel: u16, message: Message) {
+        let text = String::from_utf8_lossy(&message.payload).into_owned();
+        self.sent.lock().unwrap().push((self.id, channel, text));
+    }
     fn remote_ice(&self) -> IceCredentials {
         self.ice.clone()
     }
@@ -55,12 +72,17 @@ impl Media for Fake {
         }
         self.asked.lock().unwrap().push((role, request));
         let (sender, events) = mpsc::channel(4);
-        self.events.lock().unwrap().push(sender);
+        let id = {
+            let mut events = self.events.lock().unwrap();
+            events.push(sender);
+            events.len() as u64
+        };
         let ice = IceCredentials { ufrag: "uFrG".into(), pwd: "0123456789abcdefghijkl".into() };
         Ok(Running {
             answer: "answer".into(),
+            streams: vec![self.publisher.stream().clone()],
             events,
-            link: Box::new(FakeLink { ice, closed: self.closed.clone() }),
+            link: Box::new(FakeLink { id, sent: self.sent.clone(), ice, closed: self.closed.clone() }),
         })
     }
 
@@ -89,10 +111,16 @@ impl Reply {
 
 impl Kit {
     fn new() -> Self {
+        let key = StreamKey::new("live", "cam1");
+        let publisher = Hub::new(Duration::ZERO)
+            .publish(key, Origin::default(), StreamSettings::default())
+            .unwrap_or_else(|why| panic!("{why}"));
         let fake = Arc::new(Fake {
             asked: Mutex::default(),
             events: Mutex::default(),
             closed: Arc::default(),
+            sent: Sent::default(),
+            publisher,
             servers: vec![IceServer {
                 url: "stun:stun.example.net".into(),
                 username: None,
@@ -104,7 +132,12 @@ impl Kit {
             let named = headers.get("x-forwarded-for").and_then(|v| v.to_str().ok());
             named.and_then(|v| v.parse().ok()).map_or(peer, |ip| SocketAddr::new(ip, 0))
         });
-        let router = over(Door { opens: fake.clone(), sessions: sessions.clone(), client });
+        let router = over(Door {
+            opens: fake.clone(),
+            sessions: sessions.clone(),
+            client,
+            distributions: Arc::new(|_| Distribution::Publisher),
+        });
         Kit { router, fake, sessions }
     }
 
@@ -282,4 +315,35 @@ async fn sessions_leave_the_list_when_they_are_over() {
     assert_eq!((kit.sessions.close_all("the node is stopping", false), kit.sessions.len()), (1, 0));
     assert_eq!(kit.fake.closed.load(Ordering::SeqCst), 2);
     assert_eq!(kit.sessions.close_all("again", false), 0);
+}
+
+#[tokio::test]
+async fn data_channels_are_bridged() {
+    let kit = Kit::new();
+    for path in ["whip", "whep", "whep"] {
+        assert_eq!(kit.open(&format!("/LiveApp/{path}/cam1")).await.status, 201);
+    }
+    let events = kit.fake.events.lock().unwrap().clone();
+    for (n, events) in (1..).zip(&events) {
+        events.send(SessionEvent::Open { channel: n, label: "cam1".into() }).await.unwrap();
+    }
+    // Everything here runs on one thread and waits for no time.
+    let all_have_run = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    all_have_run().await;
+    let says = async |n: usize, text: &'static str| {
+        let message = Message { text: true, payload: text.into() };
+        let event = SessionEvent::Message { channel: 1, label: "cam1".into(), message };
+        events[n].send(event).await.unwrap();
+        all_have_run().await;
+        let mut sent = std::mem::take(&mut *kit.fake.sent.lock().unwrap());
+        sent.sort();
+        sent
+    };
+    let both = [(2, 2, "hello".to_owned()), (3, 3, "hello".to_owned())];
+    assert_eq!(says(0, "hello").await, both);
+    assert_eq!(says(1, "hi").await, [(1, 1, "hi".to_owned())], "as the app has it");
 }

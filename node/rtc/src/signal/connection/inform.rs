@@ -3,14 +3,16 @@
 use serde_json::{Value, json};
 
 use super::{Connection, Publishing};
+use crate::signal::ask;
 use crate::signal::directory::Subtrack;
 use crate::signal::message::Command;
 use crate::signal::reply::{self, Refusing};
 use crate::signal::session::Handle;
-use crate::signal::{ask, play};
 
 /// The largest page of a list.
 const PAGE: usize = 50;
+/// The most streams of a main track that are listed.
+const LISTED: usize = 100;
 
 impl Connection {
     /// Commands that only want to know something.
@@ -31,7 +33,7 @@ impl Connection {
                 }
                 let own = is_live.then(|| stream.clone()).into_iter();
                 let others = subtracks.unwrap_or_default().into_iter().map(|subtrack| subtrack.id);
-                let tracks: Vec<String> = own.chain(others).take(play::MOST).collect();
+                let tracks: Vec<String> = own.chain(others).take(LISTED).collect();
                 self.say(reply::track_list(&stream, &tracks));
             }
             Command::Broadcast(stream) => {
@@ -82,7 +84,7 @@ impl Connection {
     pub(super) async fn others(&self, room: &str, stream: &str) -> Result<Vec<Subtrack>, Refusing> {
         let mut others = self.with_role(room, "").await?;
         others.retain(|other| other.id != stream);
-        others.truncate(play::MOST);
+        others.truncate(LISTED);
         Ok(others)
     }
 

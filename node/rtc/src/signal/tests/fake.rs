@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sluice_media::session::{Refusal, Request};
-use sluice_media::{Hub, Origin, Publisher, Stream, StreamKey, StreamSettings};
+use sluice_media::{Hub, Origin, Publisher, StopReason, Stream, StreamKey, StreamSettings};
 use tokio::sync::{mpsc, watch};
 
 use crate::SessionEvent;
@@ -17,6 +17,7 @@ use crate::peer::Message;
 use crate::sdp::SdpError;
 use crate::service::Refused;
 use crate::signal::*;
+use crate::transport::Closed;
 
 pub(super) const SDP: &str =
     "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=candidate:1 1 udp 1 127.0.0.1 5004 typ host\r\n";
@@ -31,6 +32,7 @@ pub(super) struct Node {
     rooms: Mutex<HashMap<String, Vec<Subtrack>>>,
     changes: watch::Sender<u64>,
     pub(super) requests: Mutex<Vec<Request>>,
+    publishers: Mutex<HashMap<u64, Publisher>>,
 }
 
 impl Node {
@@ -44,6 +46,7 @@ impl Node {
             rooms: Mutex::default(),
             changes: watch::Sender::new(0),
             requests: Mutex::default(),
+            publishers: Mutex::default(),
         })
     }
 
@@ -77,6 +80,13 @@ impl Node {
 
     pub(super) fn make_room(&self, main: &str) {
         self.rooms.lock().unwrap().entry(main.into()).or_default();
+    }
+
+    /// The session of that number says goodbye, and its stream waits for whoever comes back.
+    pub(super) async fn says_goodbye(&self, id: u64) {
+        let publisher = self.publishers.lock().unwrap().remove(&id);
+        drop(publisher);
+        self.tell_session(id, SessionEvent::Closed(Closed::ByPeer)).await;
     }
 
     fn note(&self, what: String) {
@@ -151,14 +161,15 @@ impl Media for FakeMedia {
         node.requests.lock().unwrap().push(request);
         let streams = vec![publisher.stream().clone()];
         let (id, events) = node.opened();
-        let link = FakeLink { node: node.clone(), id, publisher: Some(publisher) };
+        node.publishers.lock().unwrap().insert(id, publisher);
+        let link = FakeLink { node: node.clone(), id };
         Ok(Running { sdp: SDP.into(), mids: Vec::new(), streams, events, link: Box::new(link) })
     }
 
     async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Running, Refused> {
         let Again { sdp, mids, streams } = self.0.play(&requests)?;
         let (id, events) = self.0.opened();
-        let link = FakeLink { node: self.0.clone(), id, publisher: None };
+        let link = FakeLink { node: self.0.clone(), id };
         Ok(Running { sdp, mids, streams, events, link: Box::new(link) })
     }
 }
@@ -166,7 +177,6 @@ impl Media for FakeMedia {
 struct FakeLink {
     node: Arc<Node>,
     id: u64,
-    publisher: Option<Publisher>,
 }
 
 #[async_trait]
@@ -187,12 +197,21 @@ impl Link for FakeLink {
         self.node.note(format!("enable {mid} {enabled}"));
     }
 
-    fn close(mut self: Box<Self>) {
+    fn close(self: Box<Self>) {
         self.node.note(format!("close {}", self.id));
-        if let Some(publisher) = self.publisher.take() {
+        let publisher = self.node.publishers.lock().unwrap().remove(&self.id);
+        if let Some(publisher) = publisher {
             self.node.leaves(&publisher.stream().key().id);
             publisher.finish();
         }
+    }
+
+    fn answer(&mut self, offer: &str) -> Result<String, Refused> {
+        self.node.note(format!("answers {offer}"));
+        if offer.contains("bad") {
+            return Err(SdpError::Unusable("no a=fingerprint".into()).into());
+        }
+        Ok(SDP.to_owned())
     }
 
     fn accept(&mut self, answer: &str) -> Result<(), Refused> {
@@ -212,7 +231,7 @@ impl Link for FakeLink {
 
 impl Drop for FakeLink {
     fn drop(&mut self) {
-        if self.publisher.is_some() {
+        if self.node.publishers.lock().unwrap().remove(&self.id).is_some() {
             self.node.note(format!("breaks {}", self.id));
         }
         self.node.sessions.lock().unwrap().remove(&self.id);
@@ -258,6 +277,13 @@ impl Directory for Known {
         (offset..offset.saturating_add(size).min(60))
             .map(|n| json!({"streamId": id, "subscriberId": n}))
             .collect()
+    }
+
+    fn end_if_left(&self, app: &str, id: &str) {
+        if self.stream(app, id).is_some_and(|stream| stream.is_interrupted()) {
+            self.0.note(format!("ends {id}"));
+            self.0.hub.stop(&StreamKey::new(app, id), StopReason::Requested);
+        }
     }
 
     async fn set_meta_data(&self, _app: &str, id: &str, meta_data: &str) -> Result<(), String> {

@@ -51,6 +51,47 @@ async fn a_publisher_begins_is_measured_and_stops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_offer_of_a_publisher_is_answered() {
+    let node = Node::new();
+    let mut talk = Talk::new(&node.signalling());
+    talk.publishes("cam1", "").await;
+    talk.say(offer("cam1", "restart")).await;
+    let answer = talk.hear().await;
+    assert_eq!((answer["type"].as_str(), answer["sdp"].as_str()), (Some("answer"), Some(fake::SDP)));
+    assert_eq!(node.log(), ["answers restart"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_ends_the_stream_though_the_goodbye_was_faster() {
+    let node = Node::new();
+    let mut talk = Talk::new(&node.signalling());
+    let live = || node.hub.get(&sluice_media::StreamKey::new("live", "cam1")).is_some();
+    for known in [true, false] {
+        talk.publishes("cam1", "").await;
+        let session = node.newest();
+        node.says_goodbye(session).await;
+        if known {
+            assert_eq!(talk.hears("definition").await, "publish_finished");
+            assert!(live(), "it may come back");
+        }
+        talk.say(stop("cam1")).await;
+        if !known {
+            assert_eq!(talk.hears("definition").await, "publish_finished");
+        }
+        assert!(!live(), "known: {known}");
+        assert!(node.log().contains(&"ends cam1".to_owned()));
+    }
+    // The id is free at once, whatever order things happen in.
+    talk.publishes("cam1", "").await;
+    talk.say(stop("cam1")).await;
+    talk.say(json!({"command": "publish", "streamId": "cam1"})).await;
+    talk.say(offer("cam1", "v=0")).await;
+    let said = [talk.hear().await, talk.hear().await, talk.hear().await];
+    assert!(said.iter().any(|said| said["type"] == "answer"), "{said:?}");
+    assert!(live());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_player_begins_changes_quality_and_sees_the_end() {
     let node = Node::new();
     let signalling = node.signalling();
@@ -113,7 +154,7 @@ async fn refusals_name_the_reason() {
     one.publishes("cam1", "").await;
     one.say(json!({"command": "publish", "streamId": "cam1"})).await;
     assert_eq!(one.hears("definition").await, "already_publishing");
-    one.say(offer("cam1", "v=0")).await;
+    one.say(offer("cam1", "bad")).await;
     assert_eq!(one.hears("definition").await, "notSetRemoteDescription");
 
     let mut other = Talk::from(&signalling, [192, 0, 2, 2]);
@@ -329,4 +370,19 @@ async fn all_are_told_that_the_server_stops_one_after_the_other() {
     assert!(talks[0].inbox.next().await.is_none());
     drop(talks);
     assert_eq!(signalling.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_sent_elsewhere_gives_its_stream_away() {
+    let node = Node::new();
+    let signalling = node.signalling();
+    let mut talk = Talk::new(&signalling);
+    talk.publishes("cam1", "").await;
+    let stream = node.hub.get(&sluice_media::StreamKey::new("live", "cam1")).unwrap();
+    signalling.server_will_stop(Duration::ZERO).await;
+    assert_eq!(talk.hears("definition").await, "server_will_stop");
+    assert!(!stream.is_moving(), "it may not heed it");
+    drop(talk);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(stream.is_moving() && !stream.is_interrupted());
 }

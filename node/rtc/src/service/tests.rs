@@ -1,0 +1,226 @@
+//! The whole way, with the real client of the `webrtc` crate over 127.0.0.1: descriptions, sockets, media.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sluice_media::session::{Play, Protocol};
+use sluice_media::stats::ViewerGuard;
+use sluice_media::{
+    AudioConfig, Frame, Hub, Origin, Publisher, StreamKey, StreamSettings, Timestamp, TrackConfig,
+};
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceConnectionState,
+    RTCSessionDescription,
+};
+
+use super::*;
+use crate::Settings;
+use crate::transport::{Closed, Stats};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Lets everybody in.
+struct Node(Arc<Hub>);
+
+#[async_trait]
+impl Ingress for Node {
+    async fn publish(&self, request: Request) -> Result<Publisher, Refusal> {
+        let key = request.key;
+        self.0
+            .publish(key.clone(), Origin::default(), StreamSettings::default())
+            .map_err(|_| Refusal::InUse(key))
+    }
+}
+
+#[async_trait]
+impl Egress for Node {
+    async fn play(&self, request: Request) -> Result<Play, Refusal> {
+        let stream = self.0.get(&request.key).ok_or(Refusal::NotLive(request.key))?;
+        let viewer = ViewerGuard::new(stream.stats().clone(), Protocol::WebRtc);
+        Ok(Play { stream, viewer })
+    }
+}
+
+fn serve() -> (Arc<Service>, Arc<Hub>) {
+    // Streams whose publisher said no word of the end would stay.
+    let hub = Hub::new(Duration::from_secs(60));
+    let node = Arc::new(Node(hub.clone()));
+    let listen = vec![([127, 0, 0, 1], 0).into()];
+    let rtc = Rtc::start(Settings { listen, shards: 1, ..Settings::default() }).unwrap();
+    (Service::new(rtc, node.clone(), node), hub)
+}
+
+fn request(id: &str) -> Request {
+    Request {
+        key: StreamKey::new("live", id),
+        query: Vec::new(),
+        peer: ([127, 0, 0, 1], 1).into(),
+        user_agent: "test".into(),
+        protocol: Protocol::WebRtc,
+    }
+}
+
+/// Notes how ICE goes.
+struct Told(mpsc::UnboundedSender<RTCIceConnectionState>);
+
+#[async_trait]
+impl PeerConnectionEventHandler for Told {
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        let _ = self.0.send(state);
+    }
+}
+
+struct Client<P> {
+    connection: P,
+    ice: mpsc::UnboundedReceiver<RTCIceConnectionState>,
+}
+
+async fn client() -> Client<impl PeerConnection> {
+    let mut engine = MediaEngine::default();
+    engine.register_default_codecs().unwrap();
+    let (tell, ice) = mpsc::unbounded_channel();
+    let builder = PeerConnectionBuilder::new().with_media_engine(engine).with_handler(Arc::new(Told(tell)));
+    // The future is large.
+    let connection = Box::pin(builder.with_udp_addrs(vec!["127.0.0.1:0"]).build()).await.unwrap();
+    Client { connection, ice }
+}
+
+impl<P: PeerConnection> Client<P> {
+    async fn offer(&self) -> String {
+        let offer = self.connection.create_offer(None).await.unwrap();
+        self.connection.set_local_description(offer).await.unwrap();
+        self.connection.local_description().await.unwrap().sdp
+    }
+
+    async fn takes_answer(&self, sdp: &str) {
+        let answer = RTCSessionDescription::answer(sdp.to_owned()).unwrap();
+        self.connection.set_remote_description(answer).await.unwrap();
+    }
+
+    async fn answers(&self, offer: &str) -> String {
+        let offer = RTCSessionDescription::offer(offer.to_owned()).unwrap();
+        self.connection.set_remote_description(offer).await.unwrap();
+        let answer = self.connection.create_answer(None).await.unwrap();
+        self.connection.set_local_description(answer.clone()).await.unwrap();
+        answer.sdp
+    }
+
+    async fn is_connected(&mut self) {
+        let connected =
+            |state| matches!(state, RTCIceConnectionState::Connected | RTCIceConnectionState::Completed);
+        let waits = async { while !connected(self.ice.recv().await.expect("the client is there")) {} };
+        tokio::time::timeout(SOON, waits).await.expect("ICE connects");
+    }
+}
+
+async fn until(events: &mut mpsc::Receiver<SessionEvent>, wanted: impl Fn(&SessionEvent) -> bool) {
+    let waits = async { while !wanted(&events.recv().await.expect("the session goes on")) {} };
+    tokio::time::timeout(SOON, waits).await.expect("it is told");
+}
+
+fn ufrag(sdp: &str) -> &str {
+    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).expect("credentials")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_connects_restarts_ice_and_leaves() {
+    let (service, hub) = serve();
+    let key = request("cam1").key;
+    let mut client = client().await;
+    let channel = client.connection.create_data_channel("cam1", None).await.unwrap();
+    let offer = client.offer().await;
+    let Opened { sdp, session, mut events, mut negotiation, .. } =
+        service.publish(request("cam1"), &offer).await.unwrap();
+    client.takes_answer(&sdp).await;
+    client.is_connected().await;
+    until(&mut events, |event| matches!(event, SessionEvent::Open { label, .. } if label == "cam1")).await;
+    assert!(hub.get(&key).is_some());
+    let second = service.publish(request("cam1"), &offer).await;
+    assert!(matches!(second, Err(Refused::Refusal(Refusal::InUse(_)))));
+
+    while client.ice.try_recv().is_ok() {}
+    client.connection.restart_ice().await.unwrap();
+    let again = client.offer().await;
+    assert_ne!(ufrag(&again), ufrag(&offer));
+    let answer = negotiation.offer_again(&session, &again).unwrap();
+    assert_ne!(ufrag(&answer), ufrag(&sdp), "both sides have new credentials");
+    assert_eq!(negotiation.remote_ice().ufrag, ufrag(&again));
+    client.takes_answer(&answer).await;
+    client.is_connected().await;
+    channel.send_text("still here").await.unwrap();
+    let heard = |event: &SessionEvent| matches!(event, SessionEvent::Message { message, .. } if *message.payload == *b"still here");
+    until(&mut events, heard).await;
+    assert!(negotiation.offer_again(&session, "v=0").is_err(), "and it stays as it was");
+
+    session.close();
+    until(&mut events, |event| matches!(event, SessionEvent::Closed(Closed::ByUs))).await;
+    assert!(hub.get(&key).is_none(), "a goodbye of ours ends the stream");
+    assert!(service.publish(request("cam1"), &offer).await.is_ok(), "and its name is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_leaves_the_stream_to_whoever_comes_back() {
+    let (service, hub) = serve();
+    let mut client = client().await;
+    client.connection.create_data_channel("cam1", None).await.unwrap();
+    let mut opened = service.publish(request("cam1"), &client.offer().await).await.unwrap();
+    client.takes_answer(&opened.sdp).await;
+    client.is_connected().await;
+    until(&mut opened.events, |event| matches!(event, SessionEvent::Open { .. })).await;
+    client.connection.close().await.unwrap();
+    until(&mut opened.events, |event| matches!(event, SessionEvent::Closed(Closed::ByPeer))).await;
+    assert!(hub.get(&request("cam1").key).is_some_and(|stream| stream.is_interrupted()));
+}
+
+/// Publishes sound for as long as it is polled.
+async fn sound(mut publisher: Publisher) {
+    let head = b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00";
+    let config = AudioConfig::opus_head(head).unwrap();
+    let track = publisher.add_track(TrackConfig::Audio(config)).unwrap();
+    for n in 0_i64.. {
+        let time = Timestamp::from_millis(20 * n);
+        let payload = Bytes::from_static(&[0xfc, 0xff, 0xfe]);
+        publisher.write(track, Frame { dts: time, pts: time, keyframe: true, payload }).unwrap();
+        publisher.flush();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_is_offered_streams_and_others_later() {
+    let (service, hub) = serve();
+    let unknown = service.offer(vec![(request("none"), "none".into())]).await;
+    assert!(matches!(unknown, Err(Refused::Refusal(Refusal::NotLive(_)))));
+
+    let publish = |id: &str| {
+        let publisher = hub.publish(request(id).key, Origin::default(), StreamSettings::default()).unwrap();
+        tokio::spawn(sound(publisher))
+    };
+    let (first, second) = (publish("a"), publish("b"));
+    let client = client().await;
+    let one = |id: &str| (request(id), id.to_owned());
+    let mut offering = service.offer(vec![one("a")]).await.unwrap();
+    assert_eq!(offering.mids.iter().map(|(_, track)| track.as_str()).collect::<Vec<_>>(), ["ARDAMSaa"]);
+    let answer = client.answers(&offering.sdp).await;
+    offering.accept(&answer).unwrap();
+    let sent = |least: u64| move |event: &SessionEvent| matches!(event, SessionEvent::Stats(Stats::Out(stats)) if stats.packets > least);
+    until(&mut offering.events, sent(10)).await;
+
+    service.offer_again(&mut offering, vec![one("a"), one("b")]).await.unwrap();
+    assert!(offering.mids.iter().any(|(_, track)| track == "ARDAMSab"));
+    let answer = client.answers(&offering.sdp).await;
+    offering.accept(&answer).unwrap();
+    assert_eq!(offering.streams.len(), 2);
+    until(&mut offering.events, sent(100)).await;
+    assert!(offering.accept("v=0").is_err());
+
+    service.offer_again(&mut offering, Vec::new()).await.unwrap();
+    let answer = client.answers(&offering.sdp).await;
+    offering.accept(&answer).unwrap();
+    assert!(offering.streams.is_empty());
+    offering.session.close();
+    until(&mut offering.events, |event| matches!(event, SessionEvent::Closed(_))).await;
+    first.abort();
+    second.abort();
+}
