@@ -37,6 +37,8 @@ class Session:
         if status != 201:
             raise Answer(status, base + path, self.answer)
         self.path, self.tag = headers["location"], headers["etag"]
+        #: STUN and TURN servers for the client.
+        self.links = headers.get_all("link") or []
 
     def candidates(self):
         """Where media is to be sent to, as (protocol, address, port)."""
