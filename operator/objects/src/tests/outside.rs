@@ -108,8 +108,11 @@ fn an_ingress_is_plain() {
             to.push(format!("{host}{path} {service}"));
         }
     }
-    let expected =
-        ["watch.example.com/live/whip demo-publish", "watch.example.com/ demo-watch", "publish.example.com/ demo-publish"];
+    let expected = [
+        "watch.example.com/live/whip demo-publish",
+        "watch.example.com/ demo-watch",
+        "publish.example.com/ demo-publish",
+    ];
     assert_eq!(to, expected);
     let tls = spec.tls.expect("wanted").remove(0);
     assert_eq!(tls.secret_name.as_deref(), Some("demo-tls"));
