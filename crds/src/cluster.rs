@@ -267,7 +267,8 @@ pub struct IngressExposure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
-    /// The host name for viewers; leads to the edges (to the origins, where there are no edges).
+    /// The host name for viewers; leads to the edges (to the origins, where there are no edges). WHIP of the apps in `apps`
+    /// (`/{app}/whip/…`) goes to the origins.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")

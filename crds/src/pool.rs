@@ -198,7 +198,7 @@ pub struct PoolSpec {
     /// replaces the pods one after the other, unless it can be applied live.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::settings")]
-    #[x_kube(validation = schema::not_the_operators())]
+    #[x_kube(validation = schema::not_the_operators(), validation = schema::no_passwords())]
     pub config: StringMap,
     /// How a pod is emptied before it goes.
     #[serde(default)]

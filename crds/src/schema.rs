@@ -47,6 +47,14 @@ pub fn settings(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The rule that keeps passwords out of specs.
+pub fn no_passwords() -> Rule {
+    Rule::new("!('rtc_turn_password' in self)").message(
+        "config may not have rtc_turn_password, for whoever reads the pool would read it: mount a Secret with podTemplate.volumes and \
+         podTemplate.volumeMounts, and set rtc_turn_password_file to its path",
+    )
+}
+
 /// The rule that refuses settings which the operator sets itself.
 pub fn not_the_operators() -> Rule {
     let keys = OPERATOR_SETTINGS.map(|key| format!("'{key}'")).join(", ");

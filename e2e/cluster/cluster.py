@@ -283,7 +283,8 @@ class Nginx(Balancer):
             f"listen {LOCAL}:{self.publish};\nlisten {LOCAL}:{self.rtmps} ssl;\n{tls}access_log {log}/nginx-rtmp.log sluice_stream;\n")
         (site / "listen-play.conf").write_text(f"listen {LOCAL}:{self.play};\naccess_log {log}/nginx-rtmp.log sluice_stream;\n")
         self.servers(site / "upstreams-http.conf", sluice_edges=(self.cluster.edges, "http"),
-                     sluice_viewers=(self.cluster.edges, "http"), sluice_origins=(self.cluster.origins, "http"))
+                     sluice_viewers=(self.cluster.edges, "http"), sluice_origins=(self.cluster.origins, "http"),
+                     sluice_whip=(self.cluster.origins, "http"), sluice_whep=(self.cluster.edges, "http"))
         self.servers(site / "upstreams-stream.conf", sluice_publish=(self.cluster.origins, "rtmp"), sluice_play=(self.cluster.edges, "rtmp"))
 
     @staticmethod
@@ -333,7 +334,8 @@ class Haproxy(Balancer):
         (self.dir / "both.pem").write_text(chain.read_text() + key.read_text())
         (self.dir / "both.pem").chmod(0o600)
         c = self.cluster
-        pools = {"edges": (c.edges, "http"), "viewers": (c.edges, "http"), "origins": (c.origins, "http"), "publish": (c.origins, "rtmp"),
+        pools = {"edges": (c.edges, "http"), "viewers": (c.edges, "http"), "origins": (c.origins, "http"),
+                 "whip": (c.origins, "http"), "whep": (c.edges, "http"), "publish": (c.origins, "rtmp"),
                  "play": (c.edges, "rtmp")}
         path = self.dir / "30-nodes.cfg"
         out, inside = [], None

@@ -10,8 +10,9 @@ import time
 
 import checks as checking
 from cluster import Cluster
-from play import probe, rtmp_packets
+from play import Http, probe, rtmp_packets
 from procs import Failed, within
+from rtc import Session, upgrades
 
 
 def plays(balancer, stream, seconds=15):
@@ -125,6 +126,24 @@ def body(work, checks, mode):
                          5, "both edges have some", lambda: len(counts()) == 2 and counts()[0] >= 2 and sum(counts()) >= 12))
         checks.note(f"counted: {counts()}")
 
+    # --- WebRTC: sessions are negotiated through the balancer, and media goes past it
+    for balancer in balancers:
+        name = balancer.name
+        sockets = [upgrades(balancer.url, f"/LiveApp/websocket{query}") for query in ("", "?target=origin", "?target=edge")]
+        checks.check(f"{name}: WebSockets are let through", sockets == [101] * 3, sockets)
+        for kind, streams in (("whip", [f"rtc{n}-{name}" for n in range(6)]), ("whep", ["by-nginx"] * 12)):
+            sessions = checks.holds(f"{name}: {kind} takes sessions", lambda b=balancer, k=kind, s=streams: [Session(b.url, k, one) for one in s])
+            said = [(one.trickle(), one.end()) for one in sessions or []]
+            checks.check(f"{name}: a {kind} session is changed and ended at its node", bool(said) and set(said) == {(204, 200)}, said)
+    found = []
+    for edge in cluster.edges:
+        # Begun before its address was hashed elsewhere.
+        session = Session(edge.url, "whep", "by-nginx")
+        session.http = Http(nginx.url)
+        found.append((session.trickle(), session.end()))
+    checks.check("nginx: a session is found at whichever edge it is", found == [(204, 200)] * 2, found)
+    staying = [Session(haproxy.url, "whep", "by-haproxy") for _ in range(6)]
+
     # --- an edge is drained: haproxy sends what is new elsewhere, and those who are there stay
     e1, e2 = cluster.edges
     status, _, answer = e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "POST")
@@ -132,6 +151,8 @@ def body(work, checks, mode):
     checks.holds("haproxy: sees that it drains", lambda: within(
         5, "down", lambda: all(haproxy.states()[pool, "e1"].startswith("DOWN") for pool in ("edges", "viewers", "play"))))
     checks.holds("haproxy: its streams go on", lambda: newer(viewers["haproxy"], viewers["haproxy"].look()))
+    ended = [one.end() for one in staying]
+    checks.check("haproxy: WHEP sessions are ended at their nodes, the one that drains among them", ended == [200] * 6, ended)
     packets = rtmp_packets(haproxy.play_url("by-nginx"))
     checks.check("haproxy: new RTMP players are let in elsewhere", packets >= 30, f"{packets} packets")
     e1.api().request(f"/rest/v2/cluster/node/{e1.name}/drain", "DELETE")

@@ -27,6 +27,7 @@ ALL = {
     "upgrade": "upgrade.body",
     "losses": "losses.body",
     "exposure": "exposure.body",
+    "webrtc": "webrtc.body",
     "gpu": "gpu.body",
     "heals": "heals.body",
     "machines": "machines.body",

@@ -191,6 +191,14 @@ class Sample:
         url = f"http://{self.address('demo-edge')}:5080/LiveApp/streams/{stream}.m3u8"
         return self._load(f"play-{name}", "play-hls", url, count, "--like-a-player", *more)
 
+    def rtc(self, command, pool, stream, count, *more):
+        """sluice-load publishes (`publish-whip`) or plays (`play-whep`) over WebRTC, negotiated through the pool's Service."""
+        url = f"http://{self.address(pool)}:5080/LiveApp/{command.rpartition('-')[2]}/{stream}"
+        return self.load(command, url, count, *more)
+
+    def load(self, command, url, count, *more):
+        return self._load(f"{command}-{len(self.clients)}", command, url, count, *more)
+
     def _load(self, *words):
         clients = Clients(*words)
         self.clients.append(clients)

@@ -369,6 +369,12 @@ fn config(problems: &mut Problems, given: &StringMap) {
             "is set by the operator itself: identity, role, addresses, store, keys, tokens and certificates come from other fields, \
              max_streams and max_viewers from capacity, node_group from group, drain_deadline, drain_waits_for and shutdown_timeout from drain",
         );
+        problems.unless(
+            key != "rtc_turn_password",
+            &field,
+            "would be read by whoever reads the pool: mount a Secret with podTemplate.volumes and podTemplate.volumeMounts, and set \
+             rtc_turn_password_file to its path",
+        );
         problems.unless(value.len() <= 4096, &field, "has at most 4096 characters");
         problems.unless(!value.contains('\0'), &field, "may not contain a zero character");
     }

@@ -16,8 +16,13 @@ pub(crate) fn ingress(cluster: &Cluster) -> Option<Ingress> {
         cluster.exposure().ingress.as_ref()?;
     let mut metadata = meta::of_cluster(cluster, cluster.name().to_owned());
     metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
-    let mut rules = vec![rule(host, names::watch_service(cluster.name()))];
-    rules.extend(publish_host.as_ref().map(|host| rule(host, names::publish_service(cluster.name()))));
+    let publish = names::publish_service(cluster.name());
+    // Paths cannot tell what a WebSocket wants: that takes a host of its own.
+    let mut paths: Vec<_> =
+        whip_paths(cluster).into_iter().map(|prefix| path(&prefix, publish.clone())).collect();
+    paths.push(path("/", names::watch_service(cluster.name())));
+    let mut rules = vec![rule(host, paths)];
+    rules.extend(publish_host.as_ref().map(|host| rule(host, vec![path("/", publish)])));
     let hosts: Vec<String> = std::iter::once(host).chain(publish_host).cloned().collect();
     let certificate = cluster.certificate().filter(|_| *tls);
     Some(Ingress {
@@ -33,21 +38,25 @@ pub(crate) fn ingress(cluster: &Cluster) -> Option<Ingress> {
     })
 }
 
-fn rule(host: &str, service: String) -> IngressRule {
-    IngressRule {
-        host: Some(host.to_owned()),
-        http: Some(HTTPIngressRuleValue {
-            paths: vec![HTTPIngressPath {
-                path: Some("/".into()),
-                path_type: "Prefix".into(),
-                backend: IngressBackend {
-                    service: Some(IngressServiceBackend {
-                        name: service,
-                        port: Some(ServiceBackendPort { name: Some("http".into()), number: None }),
-                    }),
-                    resource: None,
-                },
-            }],
-        }),
+/// Where WHIP publishers of the spec's apps come in. Other apps have no path of their own: their names are not known here.
+pub(crate) fn whip_paths(cluster: &Cluster) -> Vec<String> {
+    cluster.apps().iter().map(|app| format!("/{}/whip", app.name)).collect()
+}
+
+fn rule(host: &str, paths: Vec<HTTPIngressPath>) -> IngressRule {
+    IngressRule { host: Some(host.to_owned()), http: Some(HTTPIngressRuleValue { paths }) }
+}
+
+fn path(prefix: &str, service: String) -> HTTPIngressPath {
+    HTTPIngressPath {
+        path: Some(prefix.to_owned()),
+        path_type: "Prefix".into(),
+        backend: IngressBackend {
+            service: Some(IngressServiceBackend {
+                name: service,
+                port: Some(ServiceBackendPort { name: Some("http".into()), number: None }),
+            }),
+            resource: None,
+        },
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sluice_crds::cluster::{GatewayExposure, ParentRef};
 use sluice_crds::names::{self, port};
 
-use super::{meta, service};
+use super::{ingress, meta, service};
 use crate::Cluster;
 
 /// The group of the Gateway API.
@@ -52,9 +52,12 @@ pub(crate) fn routes(cluster: &Cluster, served: &Served, missing: &mut Vec<Strin
         all.push(meta::dynamic(&format!("{GROUP}/{version}"), kind, metadata, spec));
     };
     if !http.is_empty() {
-        add("HTTPRoute", &served.http_route, watch.clone(), http, http_rules(hostnames, &watch));
+        let everything = || vec![json!({ "path": prefix("/") })];
+        let mut watching = publishing(cluster, &publish);
+        watching.push(http_rule(everything(), &watch));
+        add("HTTPRoute", &served.http_route, watch.clone(), http, http_rules(hostnames, watching));
         if !publish_hostnames.is_empty() {
-            let rules = http_rules(publish_hostnames, &publish);
+            let rules = http_rules(publish_hostnames, vec![http_rule(everything(), &publish)]);
             add("HTTPRoute", &served.http_route, publish.clone(), http, rules);
         }
     }
@@ -97,13 +100,33 @@ fn rules(service: &str, port: u16) -> Value {
     json!({ "rules": [{ "backendRefs": backend(service, port) }] })
 }
 
+fn prefix(path: &str) -> Value {
+    json!({ "type": "PathPrefix", "value": path })
+}
+
+/// Publishers at the host of viewers: WebSockets that say so (`?target=origin`, as Ant Media's pages do), and WHIP of the spec's apps.
+fn publishing(cluster: &Cluster, service: &str) -> Vec<Value> {
+    let target = json!([{ "type": "Exact", "name": "target", "value": "origin" }]);
+    let mut rules = vec![http_rule(vec![json!({ "path": prefix("/"), "queryParams": target })], service)];
+    let whip: Vec<Value> =
+        ingress::whip_paths(cluster).iter().map(|path| json!({ "path": prefix(path) })).collect();
+    if !whip.is_empty() {
+        rules.push(http_rule(whip, service));
+    }
+    rules
+}
+
 /// Without time limits: WebSockets and held playlist requests stay open.
-fn http_rules(hostnames: &[String], service: &str) -> Value {
-    let mut spec = json!({ "rules": [{
-        "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
+fn http_rule(matches: Vec<Value>, service: &str) -> Value {
+    json!({
+        "matches": matches,
         "backendRefs": backend(service, port::HTTP),
         "timeouts": { "request": "0s", "backendRequest": "0s" },
-    }] });
+    })
+}
+
+fn http_rules(hostnames: &[String], rules: Vec<Value>) -> Value {
+    let mut spec = json!({ "rules": rules });
     if !hostnames.is_empty() {
         spec["hostnames"] = json!(hostnames);
     }

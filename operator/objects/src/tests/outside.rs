@@ -12,6 +12,7 @@ use crate::{
 
 fn exposed() -> Cluster {
     cluster_with(json!({
+        "apps": [{ "name": "live" }],
         "security": { "tls": { "issuer": { "name": "ca" }, "dnsNames": ["*.example.com"] } },
         "exposure": {
             "ingress": { "host": "watch.example.com", "publishHost": "publish.example.com", "tls": true, "className": "nginx",
@@ -53,7 +54,12 @@ fn routes_are_of_the_versions_that_are_served() {
         ]
     );
     let spec = |index: usize| objects.routes[index].data["spec"].clone();
-    assert_eq!(spec(0)["rules"][0]["timeouts"]["request"], "0s", "WebSockets stay open");
+    let watched = spec(0)["rules"].as_array().cloned().expect("rules");
+    let to: Vec<_> = watched.iter().map(|rule| rule["backendRefs"][0]["name"].clone()).collect();
+    assert_eq!(to, ["demo-publish", "demo-publish", "demo-watch"]);
+    assert_eq!(watched[0]["matches"][0]["queryParams"][0]["value"], "origin", "WebSockets that publish");
+    assert_eq!(watched[1]["matches"], json!([{ "path": { "type": "PathPrefix", "value": "/live/whip" } }]));
+    assert!(watched.iter().all(|rule| rule["timeouts"]["request"] == "0s"), "WebSockets stay open");
     assert_eq!(spec(0)["hostnames"], json!(["w.example.com"]));
     assert_eq!(
         spec(0)["parentRefs"],
@@ -94,17 +100,20 @@ fn an_ingress_is_plain() {
     assert_eq!(annotations.len(), 1);
     let spec = ingress.spec.expect("a spec");
     assert_eq!(spec.ingress_class_name.as_deref(), Some("nginx"));
-    let to: Vec<_> = spec
-        .rules
-        .iter()
-        .flatten()
-        .map(|rule| {
-            let path = rule.http.as_ref().map(|http| http.paths[0].clone()).expect("a path");
-            (rule.host.clone().unwrap_or_default(), path.backend.service.expect("a Service").name)
-        })
-        .collect();
-    let expected = [("watch.example.com", "demo-watch"), ("publish.example.com", "demo-publish")];
-    assert_eq!(to, expected.map(|(host, service)| (host.to_owned(), service.to_owned())));
+    let mut to = Vec::new();
+    for rule in spec.rules.iter().flatten() {
+        for path in rule.http.iter().flat_map(|http| &http.paths) {
+            let service = &path.backend.service.as_ref().expect("a Service").name;
+            let (host, path) = (rule.host.as_deref().expect("a host"), path.path.as_deref().expect("a path"));
+            to.push(format!("{host}{path} {service}"));
+        }
+    }
+    let expected = [
+        "watch.example.com/live/whip demo-publish",
+        "watch.example.com/ demo-watch",
+        "publish.example.com/ demo-publish",
+    ];
+    assert_eq!(to, expected);
     let tls = spec.tls.expect("wanted").remove(0);
     assert_eq!(tls.secret_name.as_deref(), Some("demo-tls"));
     assert_eq!(tls.hosts.map(|hosts| hosts.len()), Some(2));

@@ -92,6 +92,7 @@ fn of_a_pool() {
         (json!({ "config": { "role": "edge" } }), "spec.config[role]"),
         (json!({ "config": { "max_viewers": "5" } }), "spec.config[max_viewers]"),
         (json!({ "config": { "drain_deadline": "5s" } }), "spec.config[drain_deadline]"),
+        (json!({ "config": { "rtc_turn_password": "1234" } }), "spec.config[rtc_turn_password]"),
         (json!({ "config": { "Log": "info" } }), "spec.config[Log]"),
         (json!({ "config": { "a\"b": "info" } }), "spec.config[a\"b]"),
         (json!({ "config": { "": "info" } }), "spec.config[]"),
