@@ -43,7 +43,8 @@ setup_test() {
   setup_cluster
   packages chromium haproxy \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-    gstreamer1.0-plugins-ugly gstreamer1.0-libav
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice \
+    python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0
   if [ ! -x "$CACHE/tools/cargo-deny-$CARGO_DENY/bin/cargo-deny" ]; then
     say "building cargo-deny $CARGO_DENY (once)"
     # Not optimised: it runs for two seconds, and so it builds in one minute of CPU time.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# WebRTC across a cluster of real nodes, in a real browser: webrtc.sh [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60]
-# All four when none is named. Uses target/ci, or what SLUICE_NODE_BINARY names.
+# WebRTC across a cluster of real nodes, in a real browser: webrtc.sh [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60]
+# All when none is named. Uses target/ci, or what SLUICE_NODE_BINARY names.
 . "$(dirname "$0")/lib.sh"
 
 if [ -z "${SLUICE_NODE_BINARY:-}" ]; then

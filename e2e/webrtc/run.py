@@ -1,10 +1,11 @@
 """WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
 
-    run.py [adaptor|pages|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--keep]
+    run.py [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--keep]
 
-All four when none is named:
+All when none is named:
     adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, drain
     pages      publish.html to play.html by WebRTC, and hls.js beside it
+    gstreamer  GStreamer publishes by WHIP to an origin and plays by WHEP from an edge
     latency    glass to glass, WHIP to WHEP through origin and edge
     impaired   a viewer behind a bad link (relay.py)
 """
@@ -20,7 +21,7 @@ sys.path.insert(0, str(ROOT / "e2e/cluster"))
 import checks as checking
 from cluster import LOCAL, Cluster
 
-PARTS = ("adaptor", "pages", "latency", "impaired")
+PARTS = ("adaptor", "pages", "gstreamer", "latency", "impaired")
 PATIENCE = 600
 
 
@@ -47,6 +48,7 @@ def commands(cluster, relay, given):
         "adaptor": [browser / "webrtc.mjs", "--base", o1.url, "--edge", e1.url, "--other", o2.url, "--node", o1.name, "--token",
                     cluster.token, "--rtmp", rtmp],
         "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
+        "gstreamer": [ROOT / "e2e/webrtc/gst.py", "--base", o1.url, "--watch", e1.url],
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
         "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relay,
                      "--seconds", given.seconds],
@@ -69,8 +71,10 @@ def main():
         cluster, relay = start(work, given.base)
         known = commands(cluster, relay, given)
         for part in given.parts or PARTS:
-            command = ["node", *(str(word) for word in known[part])]
-            if given.shots and part != "latency":
+            command = [str(word) for word in known[part]]
+            if command[0].endswith(".mjs"):
+                command.insert(0, "node")
+            if given.shots and part not in ("latency", "gstreamer"):
                 command += ["--shots", given.shots]
             try:
                 done = subprocess.run(command, timeout=PATIENCE, check=False).returncode

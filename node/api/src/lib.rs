@@ -14,6 +14,7 @@ mod auth;
 mod broadcasts;
 mod client;
 pub mod cluster;
+mod data;
 mod declare;
 mod drain;
 mod elsewhere;

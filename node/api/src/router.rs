@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use crate::reply::{Failed, Outcome, finish};
 use crate::state::ApiState;
-use crate::{apps, auth, broadcasts, drain, forward, health, live, metrics, nodes, pages, system};
+use crate::{apps, auth, broadcasts, data, drain, forward, health, live, metrics, nodes, pages, system};
 
 /// The longest body of a request, in bytes.
 pub(crate) const LONGEST_BODY: usize = 1 << 20;
@@ -31,6 +31,8 @@ pub fn router(state: Arc<ApiState>) -> Router {
             get(broadcasts::get).put(broadcasts::update).delete(broadcasts::delete),
         )
         .route("/{app}/rest/v2/broadcasts/{id}/stop", post(broadcasts::stop))
+        .route("/{app}/rest/v2/broadcasts/{id}/data", post(data::send))
+        .route("/{app}/rest/v2/broadcasts/{id}/stream-info", get(data::renditions))
         .layer(from_fn_with_state(state.clone(), forward::to_owner));
     let app = Router::new()
         .route("/{app}/rest/v2/version", get(apps::version))

@@ -17,6 +17,8 @@ pub(crate) async fn resources(State(state): State<Arc<ApiState>>) -> Response {
     let (memory, disk) = (Memory::read(), Disk::of(&state.settings.data_dir));
     let (rates, traffic) = (state.sampler.rates(), state.node.traffic());
     let streams: Vec<_> = state.hub.streams().into_iter().filter(|s| !s.is_ended()).collect();
+    let connections = state.node.connections();
+    let publishers = connections.iter().find(|(name, _)| *name == "webrtc_publishers").map_or(0, |(_, n)| *n);
     let viewers = |by: Protocol| streams.iter().map(|s| s.stats().viewers(by)).sum::<u64>();
     // Ticks are hundredths of a second, AMS's unit is the microsecond.
     let cpu_time = CpuTimes::read().process * 10_000;
@@ -68,7 +70,7 @@ pub(crate) async fn resources(State(state): State<Arc<ApiState>>) -> Response {
             "dbAverageQueryTimeMs": state.store.timings().snapshot().mean_millis().round() as u64,
             "totalLiveStreamSize": state.live_everywhere().len(),
             "localLiveStreams": streams.iter().filter(|s| !s.is_relayed()).count(),
-            "localWebRTCLiveStreams": 0,
+            "localWebRTCLiveStreams": publishers,
             "localWebRTCViewers": viewers(Protocol::WebRtc),
             "localHLSViewers": viewers(Protocol::Hls),
             "localDASHViewers": 0,

@@ -415,6 +415,28 @@ async fn stop_and_delete_end_the_publisher() {
 }
 
 #[tokio::test]
+async fn messages_reach_those_who_listen() {
+    let f = Fixture::new().await;
+    let data = "/LiveApp/rest/v2/broadcasts/cam1/data";
+    assert_eq!(f.call("POST", data, json!({"a": 1})).await.ok()["success"], false, "it is not live");
+    let publisher = f.publish("cam1").await;
+    let mut heard = publisher.stream().aside().listen();
+    assert_eq!(f.call("POST", data, json!({"a": 1})).await.ok()["success"], true);
+    let message = heard.try_recv().unwrap();
+    assert!(message.text && message.from == sluice_media::aside::Sender::Publisher);
+    assert_eq!(serde_json::from_slice::<Value>(&message.payload).unwrap(), json!({"a": 1}));
+    let large = json!("x".repeat(sluice_media::aside::LARGEST_MESSAGE));
+    assert_eq!(f.call("POST", data, large).await.ok()["success"], false, "too large");
+    assert!(heard.try_recv().is_err());
+    let off = json!({"dataChannelEnabled": false});
+    f.call("POST", "/rest/v2/applications/settings/LiveApp", off).await.ok();
+    assert_eq!(f.call("POST", data, json!(1)).await.ok()["success"], false, "it is switched off");
+    let info = f.call("GET", "/LiveApp/rest/v2/broadcasts/cam1/stream-info", Value::Null).await.ok();
+    assert!(info.as_array().is_some_and(|all| all.len() == 1), "{info}");
+    assert_eq!(f.call("GET", "/LiveApp/rest/v2/broadcasts/x/stream-info", Value::Null).await.ok(), json!([]));
+}
+
+#[tokio::test]
 async fn apps_and_settings() {
     let f = Fixture::new().await;
     assert_eq!(
