@@ -2,7 +2,7 @@
 # Downloads and built tools go to ~/.cache/sluice, everything else to target/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench fuzz test-scale latency soak docs audit format cluster-local failover chaos partition database cluster-bench days cluster cluster-down image
+.PHONY: help run build test bench fuzz test-scale latency soak webrtc docs audit format cluster-local failover chaos partition database cluster-bench days cluster cluster-down image
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -36,6 +36,10 @@ latency: ## Age of the frame that Chromium shows (60 s)
 soak: ## Ten minutes of playback in Chromium without a stall
 	@scripts/setup.sh test
 	@scripts/e2e.sh soak $(ARGS)
+
+webrtc: ## WebRTC across a cluster in Chromium: Ant Media's client, pages, latency, bad links; ARGS=pages
+	@scripts/setup.sh test
+	@scripts/webrtc.sh $(ARGS)
 
 cluster-local: ## A cluster on this machine until Ctrl-C; ARGS="--mode static --demo", --check tries it out
 	@scripts/cluster-local.sh $(ARGS)

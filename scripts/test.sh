@@ -41,6 +41,8 @@ step "web pages" npm test --silent --prefix node/api/dashboard
 step "fuzz, 100,000 inputs a target" scripts/fuzz.sh 60 --execs 100000
 step "browser" scripts/e2e.sh
 export SLUICE_NODE_BINARY=target/ci/sluice-node SLUICE_LOAD_BINARY=target/ci/sluice-load
+# What measures (latency, impaired) is in `make test-scale`.
+step "WebRTC across a cluster, in a browser" scripts/webrtc.sh adaptor pages
 step "load balancers" scripts/cluster.sh lb --mode mongodb
 step "a cluster behind nginx, without a database" scripts/cluster.sh local --check --mode static
 # The whole of `kubernetes.sh check` is in `make test-scale`.

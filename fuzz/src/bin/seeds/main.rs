@@ -7,6 +7,8 @@
 //! FOLDER has what `record` wrote, and one-frame MP4 files (`*.mp4`), from which the codecs' configuration records
 //! and a sample are taken; scripts/corpus.sh makes all of it. What fuzzing has found and kept stays as it is.
 
+mod rtc;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 
 fn make(folder: &Path) -> io::Result<()> {
     relay()?;
-    rtc()?;
+    rtc::write()?;
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|e| e.path()).collect();
     paths.sort();
     let mut sources = Sources::default();
@@ -69,57 +71,6 @@ fn make(folder: &Path) -> io::Result<()> {
     }
     enhanced(&sources)?;
     by_hand()
-}
-
-/// A publisher over WebRTC as `rtc_rtp` takes it: a picture in two packets of each codec, with its sound and its reports.
-fn rtc() -> io::Result<()> {
-    /// Parameter sets in a STAP-A, written by x264.
-    const SETS: &[u8] =
-        b"\x78\x00\x18\x67\x42\xc0\x0d\xd9\x01\x51\x9e\x22\x6c\x04\x40\x00\x00\x03\x00\x40\x00\x00\x0c\x83\xc5\x0a\x92\x00\x05\x68\xcb\x83\xcb\x20";
-    const PICTURES: [(&str, [&[u8]; 2]); 5] = [
-        ("h264", [SETS, &[0x65, 0x88, 0x84]]),
-        ("hevc", [&[0x60, 1, 0, 3, 0x40, 1, 7, 0, 3, 0x44, 1, 8], &[0x26, 1, 0x80, 9]]),
-        ("vp8", [&[0x10, 0x10, 0, 0, 0x9d, 1, 0x2a, 64, 1, 180, 0], &[0, 7, 7]]),
-        ("vp9", [&[0x08, 0x82, 0x49, 0x83, 0x42, 0, 0x77, 0xf0, 0x43, 0x76, 0x06], &[0x04, 0x38]]),
-        (
-            "av1",
-            [&[0x18, 0x0a, 11, 0, 0, 0, 0x0c, 0xc4, 0xff, 0x67, 0, 0xbe, 0, 0x10], &[0x10, 0x30, 0x10, 0x20]],
-        ),
-    ];
-    for (i, (name, parts)) in (0u8..).zip(PICTURES) {
-        let mut out = Vec::new();
-        let mut datagram = |ms: u8, bytes: &[u8]| {
-            out.push(ms);
-            out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-            out.extend_from_slice(bytes);
-        };
-        // The layer `h` of a simulcast, and a packet that is left out and comes again.
-        for (n, part) in (0u8..).zip(parts.iter().cycle().take(8)) {
-            let (marker, time) = ((n % 2) << 7, n / 2 * 40);
-            let head = [0x90, marker | (96 + 2 * i), 0, n, 0, 0, time, 0, 0, 0, 0, 9];
-            let names = [0xbe, 0xde, 0, 3, 0x40, b'v', 0xa0, b'h', 0x51, 0, n, 0, 0, 0, 0, 0];
-            if n == 5 {
-                let again = [0x90, marker | (97 + 2 * i), 0, 0, 0, 0, time, 0, 0, 0, 0, 8];
-                let names = [0xbe, 0xde, 0, 1, 0x40, b'v', 0xb0, b'h'];
-                datagram(30, &[&again[..], &names, &[0, n], part].concat());
-            } else {
-                datagram(20, &[&head[..], &names, part].concat());
-            }
-            datagram(0, &[0x80, 111, 0, n, 0, 0, n * 7, 0x80, 0, 0, 0, 2, 0xfc, n]);
-        }
-        for ssrc in [9, 2] {
-            let report = [
-                0x80, 200, 0, 6, 0, 0, 0, ssrc, 0xe0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1,
-            ];
-            datagram(10, &report);
-            put("rtc_rtcp", "report", &report)?;
-        }
-        let bye = [0x80, 201, 0, 1, 0, 0, 0, 1, 0x81, 203, 0, 1, 0, 0, 0, 9];
-        datagram(255, &bye);
-        put("rtc_rtcp", "bye", &bye)?;
-        put("rtc_rtp", name, &out)?;
-    }
-    Ok(())
 }
 
 fn put(target: &str, name: &str, data: &[u8]) -> io::Result<()> {
@@ -409,7 +360,13 @@ fn by_hand() -> io::Result<()> {
 /// What a source and an asker of the relay say, written by our own encoder.
 fn relay() -> io::Result<()> {
     let key = StreamKey::new("LiveApp", "cam1");
-    let open = |held| Open { version: wire::VERSION, key: key.clone(), node: NodeId::new("b"), backfill: true, held };
+    let open = |held| Open {
+        version: wire::VERSION,
+        key: key.clone(),
+        node: NodeId::new("b"),
+        backfill: true,
+        held,
+    };
     let newest = Position { video: true, index: 0, epoch: 0, group: 1, frames: 4 };
     put("relay_asker", "new", &said(vec![wire::Message::Open(open(Vec::new()))])?)?;
     let first = Open { version: wire::OLDEST, ..open(Vec::new()) };
