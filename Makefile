@@ -17,7 +17,7 @@ build: ## Build target/release/sluice-node and sluice-load
 test: ## All tests: format, lints, licences, unit, integration, web pages, fuzz (short), browser
 	@scripts/test.sh
 
-bench: ## Measure against nginx-rtmp on this machine; ARGS=--quick for a short run
+bench: ## Measure against nginx-rtmp and MediaMTX on this machine; ARGS=--quick for a short run
 	@scripts/setup.sh build
 	@bench/run $(ARGS)
 

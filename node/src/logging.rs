@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -47,7 +48,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<Logging, Failure> {
         .spawn(move || write_lines(&receiver, &dropped, &mut io::stderr()))
         .map_err(|error| wrong(&error))?;
 
-    let filter = EnvFilter::try_new(filter).map_err(|error| wrong(&error))?;
+    let filter = filter_of(filter).map_err(|error| wrong(&error))?;
     let (filter, handle) = reload::Layer::new(filter);
     let writer = lines.clone();
     let layer = match format {
@@ -64,10 +65,34 @@ pub fn start(filter: &str, format: LogFormat) -> Result<Logging, Failure> {
             .boxed(),
     };
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| wrong(&error))?;
-    let set = Arc::new(move |filter: &str| {
-        EnvFilter::try_new(filter).is_ok_and(|filter| handle.reload(filter).is_ok())
-    });
+    let set =
+        Arc::new(move |filter: &str| filter_of(filter).is_ok_and(|filter| handle.reload(filter).is_ok()));
     Ok(Logging { set, lines, thread: Some(thread) })
+}
+
+/// Libraries that warn of whatever strangers send them: of theirs only errors are written, unless the filter names them.
+const PROVOKED: [&str; 9] = [
+    "rtc_crypto",
+    "rtc_datachannel",
+    "rtc_dtls",
+    "rtc_ice",
+    "rtc_rtcp",
+    "rtc_rtp",
+    "rtc_sctp",
+    "rtc_shared",
+    "rtc_stun",
+];
+
+/// The filter that is used for what was asked for.
+fn filter_of(asked: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    // Alone, so that what follows cannot mend it.
+    let filter = EnvFilter::try_new(asked)?;
+    if filter.max_level_hint() == Some(LevelFilter::OFF) {
+        return Ok(filter);
+    }
+    // Where a directive for the same target follows, that one counts.
+    let quiet: String = PROVOKED.iter().map(|library| format!("{library}=error,")).collect();
+    EnvFilter::try_new(format!("{quiet}{asked}"))
 }
 
 impl Logging {
@@ -157,6 +182,30 @@ fn write_lines(lines: &Receiver<Message>, dropped: &AtomicU64, out: &mut dyn Wri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_warn_only_when_they_are_asked_to() {
+        for (asked, warns, errs) in [
+            ("info", false, true),
+            ("debug,sluice_rtc=trace", false, true),
+            ("info,rtc_dtls=warn", true, true),
+            ("rtc_dtls::state=info", true, true),
+            ("off", false, false),
+            ("error", false, true),
+        ] {
+            let subscriber = tracing_subscriber::registry().with(filter_of(asked).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                let on = |level| match level {
+                    tracing::Level::WARN => {
+                        tracing::enabled!(target: "rtc_dtls::state", tracing::Level::WARN)
+                    }
+                    _ => tracing::enabled!(target: "rtc_dtls::state", tracing::Level::ERROR),
+                };
+                assert_eq!((on(tracing::Level::WARN), on(tracing::Level::ERROR)), (warns, errs), "{asked}");
+            });
+        }
+        assert!(filter_of("=,=").is_err() && filter_of("info,a=b=c").is_err());
+    }
 
     #[test]
     fn lines_that_do_not_fit_are_counted_and_said() {

@@ -1,4 +1,4 @@
-//! Sluice next to nginx with its RTMP module: the same load on both in turn, medians over some rounds, one table.
+//! Sluice next to nginx with its RTMP module, and next to MediaMTX where it is WebRTC: the same load on both in turn, medians over some rounds, one table.
 //!
 //! - [`servers`]: starts and stops them; [`measure`]: what is measured, on a fresh server each time;
 //! - [`table`]: what comes of it.
@@ -32,10 +32,7 @@ pub(crate) fn run(options: &Bench) -> Result<(), Error> {
             if measurement == Measurement::Ingest500 && (round > 1 || options.quick) {
                 continue;
             }
-            for kind in [Kind::Nginx, Kind::Sluice] {
-                if kind == Kind::Nginx && !measurement.has_nginx() {
-                    continue;
-                }
+            for kind in measurement.other(&kit).into_iter().chain([Kind::Sluice]) {
                 eprintln!("round {round} of {rounds}: {} on {kind:?}", measurement.name());
                 // One that fails does not take with it what the others found.
                 match measurement.run(&kit, kind, &plan) {

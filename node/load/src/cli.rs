@@ -29,7 +29,9 @@ pub(crate) enum Command {
     PlayHls(PlayHls),
     /// Fetch HLS segments, or any other files, over connections that stay open.
     Segments(Segments),
-    /// Measure a Sluice node next to nginx with its RTMP module, and print a table.
+    /// Send hostile datagrams to a WebRTC port (udp://HOST:PORT): noise, STUN, DTLS and RTP of nobody.
+    GarbageUdp(GarbageUdp),
+    /// Measure a Sluice node next to nginx with its RTMP module and next to MediaMTX, and print a table.
     Bench(Bench),
 }
 
@@ -125,6 +127,9 @@ pub(crate) struct PublishWhip {
     /// Simulcast layers, of a sixth, a third and all of the bit rate; a file is the same in each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub(crate) simulcast: u8,
+    /// Leave out one video packet in so many the first time, as if it were lost; it is sent when the server asks for it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) lose_every: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -160,6 +165,15 @@ pub(crate) struct Segments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct GarbageUdp {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Datagrams a second, of all clients together.
+    #[arg(long, default_value_t = 10_000.0, value_parser = rate)]
+    pub(crate) packets_per_second: f64,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// The node's binary.
     #[arg(long, default_value = "target/release/sluice-node")]
@@ -167,6 +181,9 @@ pub(crate) struct Bench {
     /// nginx.
     #[arg(long, default_value = "/usr/sbin/nginx")]
     pub(crate) nginx: PathBuf,
+    /// MediaMTX, for WebRTC; without it Sluice is measured alone.
+    #[arg(long)]
+    pub(crate) mediamtx: Option<PathBuf>,
     /// The folder with the test media, see bench/run.
     #[arg(long)]
     pub(crate) media: PathBuf,

@@ -5,14 +5,16 @@
 //!   is counted, and what is said in the end;
 //! - [`publish`], [`publish_whip`], [`play_rtmp`], [`play_whep`], [`play_hls`], [`segments`]: one client of each kind, on
 //!   top of [`rtmp`], [`rtc`], [`http`] and [`playlist`];
+//! - [`garbage_udp`]: what a WebRTC port should not mind;
 //! - [`source`], [`flv`], [`synthetic`]: what is published; [`stamp`]: the clock in its frames;
-//! - [`bench`]: Sluice next to nginx, as a table.
+//! - [`bench`]: Sluice next to nginx and MediaMTX, as a table.
 
 mod bench;
 mod cli;
 mod continuity;
 mod error;
 mod flv;
+mod garbage_udp;
 mod http;
 mod play_hls;
 mod play_rtmp;
@@ -62,6 +64,7 @@ fn execute(cli: Cli) -> Result<bool, Error> {
         Command::PublishWhip(o) => (publish_whip::run(&o)?, o.load.json),
         Command::PlayWhep(o) => (play_whep::run(&o)?, o.load.json),
         Command::PlayHls(o) => (play_hls::run(&o)?, o.load.json),
+        Command::GarbageUdp(o) => (garbage_udp::run(&o)?, o.load.json),
         Command::Segments(o) => (segments::run(&o.load, o.requests_per_second)?, o.load.json),
     };
     if json {

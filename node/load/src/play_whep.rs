@@ -113,6 +113,7 @@ impl Viewer<'_> {
                     arrivals.saw(stats, *index, stamp, now());
                 }
             }
+            Got::Rtcp(_) => {}
         };
         session.turn(Some(until), &mut got).await?;
         if moved {

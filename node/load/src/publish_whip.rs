@@ -1,14 +1,17 @@
 //! A publisher over WHIP: H.264 with a stamp in each frame, and silence in Opus.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use crate::cli::{Load, PublishWhip};
 use crate::error::Error;
 use crate::http::Server;
 use crate::report::Report;
-use crate::rtc::{Head, LAYERS, Session, Wants, h264, sender_report};
+use crate::rtc::{Got, Head, LAYERS, Session, Wants, asked_again, h264, rtx, sender_report};
 use crate::run::{self, Client, Stop};
 use crate::source::{Source, VIDEO_HEADER};
 use crate::stamp::{self, Stamp};
@@ -22,12 +25,18 @@ const SILENCE: [u8; 3] = [0xfc, 0xff, 0xfe];
 const AUDIO_STEP: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(1);
 const LAYER_SHARE: [u32; 3] = [6, 3, 1];
+/// Packets of a layer that can be sent again.
+const KEPT: usize = 512;
+/// Pauses between tries to publish again: the first, doubled up to the most.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: &PublishWhip) -> Result<Report, Error> {
     let load: &Load = &options.load;
-    if options.source.reconnect || options.source.places.is_some() {
-        return Err(Error::Rtc("publish-whip knows neither --reconnect nor --places: leave them out".into()));
+    if options.source.places.is_some() {
+        return Err(Error::Rtc("publish-whip does not know --places: leave it out".into()));
     }
+    let reconnect = options.source.reconnect;
     let mut urls = target::each(load);
     let parse = |url: &String| Server::parse(url, load.allow_remote);
     let servers = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
@@ -39,8 +48,41 @@ pub(crate) fn run(options: &PublishWhip) -> Result<Report, Error> {
     let media = Arc::new(Media::open(options)?);
     run::run("publish-whip", load, |Client { index, stats, stop }| {
         let (server, media) = (servers[index].clone(), media.clone());
-        async move { publish(index, &stats, &server, &media, stop).await }
+        async move {
+            stats.watch(index, |watch, now| watch.begin(now));
+            let mut seat = Seat { index, stats: &stats, sessions: 0 };
+            let mut pause = PAUSE_FIRST;
+            loop {
+                let Err(error) = publish(&mut seat, &server, &media, stop.clone()).await else {
+                    return Ok(());
+                };
+                match &error {
+                    Error::Session(ended) => stats.lost(index, ended),
+                    refused => stats.problem(index, refused, |noticed| noticed.errors += 1),
+                }
+                if !reconnect {
+                    return Err(error);
+                }
+                // One that has published begins with the short pause again.
+                if matches!(error, Error::Session(_)) {
+                    pause = PAUSE_FIRST;
+                }
+                stats.reconnect(&error);
+                let mut stop = stop.clone();
+                tokio::select! {
+                    () = sleep(pause) => pause = (pause * 2).min(PAUSE_MOST),
+                    () = stop.wait() => return Ok(()),
+                }
+            }
+        }
     })
+}
+
+/// Which client publishes, where its counts go, and how often it was let in.
+struct Seat<'a> {
+    index: usize,
+    stats: &'a Stats,
+    sessions: u64,
 }
 
 /// What all publishers send: a source for each layer, the smallest first.
@@ -51,6 +93,8 @@ struct Media {
     profile: String,
     length_size: u8,
     stamps: bool,
+    /// One packet in so many is left out the first time.
+    lose_every: Option<u32>,
 }
 
 impl Media {
@@ -69,7 +113,8 @@ impl Media {
                 _ => full.clone(),
             });
         }
-        Ok(Media { layers, sets, profile, length_size, stamps: !options.source.no_stamp })
+        let (stamps, lose_every) = (!options.source.no_stamp, options.lose_every);
+        Ok(Media { layers, sets, profile, length_size, stamps, lose_every })
     }
 }
 
@@ -91,15 +136,10 @@ fn avcc(record: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
     Some((profile, sets))
 }
 
-async fn publish(
-    index: usize,
-    stats: &Stats,
-    server: &Server,
-    media: &Media,
-    mut stop: Stop,
-) -> Result<(), Error> {
+/// Publishes in one session until it ends or the run does.
+async fn publish(seat: &mut Seat<'_>, server: &Server, media: &Media, mut stop: Stop) -> Result<(), Error> {
     let begin = Instant::now();
-    stats.watch(index, |watch, now| watch.begin(now));
+    let (index, stats) = (seat.index, seat.stats);
     let first = 0x1000_0000 + index as u32 * 16;
     let wants = Wants::Publish {
         profile: media.profile.clone(),
@@ -108,10 +148,13 @@ async fn publish(
     };
     // Publishers are told from players that run beside them.
     let session = tokio::select! {
-        session = Session::open(server, &wants, true, 0x1_0000_0000 + index as u64) => session?,
+        session = Session::open(server, &wants, true, (seat.sessions + 1) << 32 | index as u64) => session?,
         () = stop.wait() => return Ok(()),
     };
-    stats.started(begin.elapsed());
+    if seat.sessions == 0 {
+        stats.started(begin.elapsed());
+    }
+    seat.sessions += 1;
     let (video, audio) = (session.answer.video.unwrap_or(0), session.answer.audio);
     let count = if session.answer.simulcast { media.layers.len() } else { 1 };
     // Where only one layer is taken, it is the best one.
@@ -124,16 +167,18 @@ async fn publish(
             round: 0,
             frames: 0,
             sent: (0, 0),
+            kept: VecDeque::new(),
         });
     let layers = layers.collect();
+    let again = session.answer.rtx.filter(|_| count == 1).map(|pt| Head { pt, ssrc: rtx(first), seq: 1 });
     let audio = audio.map(|pt| Head { pt, ssrc: first + 8, seq: 1 });
     let mut publisher =
-        Publisher { index, stats, session, media, layers, audio, begin: Instant::now(), sounds: 0 };
+        Publisher { index, stats, session, media, layers, again, audio, begin: Instant::now(), sounds: 0 };
     let ended = tokio::select! {
         ended = publisher.publish() => ended,
         () = stop.wait() => return publisher.session.close().await,
     };
-    ended.inspect_err(|error| stats.lost(index, error))
+    ended.map_err(|error| Error::Session(Box::new(error)))
 }
 
 struct Publisher<'a> {
@@ -142,6 +187,8 @@ struct Publisher<'a> {
     session: Session,
     media: &'a Media,
     layers: Vec<Layer<'a>>,
+    /// The stream of retransmissions (RFC 4588); without it packets are sent again as they were.
+    again: Option<Head>,
     audio: Option<Head>,
     begin: Instant,
     sounds: u32,
@@ -157,6 +204,8 @@ struct Layer<'a> {
     frames: u32,
     /// Packets and bytes.
     sent: (u32, u32),
+    /// The last packets: sequence number, header, payload.
+    kept: VecDeque<(u16, Vec<u8>, Vec<u8>)>,
 }
 
 impl Layer<'_> {
@@ -201,8 +250,36 @@ impl Publisher<'_> {
             }
             let next = due.min(report).min(self.begin + AUDIO_STEP * self.sounds);
             // Keyframes that are asked for come by themselves, one a second.
-            self.session.turn(Some(next), &mut |_| {}).await?;
+            let mut asked = Vec::new();
+            let mut got = |got: Got<'_>| {
+                if let Got::Rtcp(compound) = got {
+                    asked.extend(asked_again(compound));
+                }
+            };
+            self.session.turn(Some(next), &mut got).await?;
+            for (ssrc, seq) in asked {
+                self.send_again(ssrc, seq)?;
+            }
         }
+    }
+
+    /// Sends a packet that the server asks for, if it is still there.
+    fn send_again(&mut self, ssrc: u32, seq: u16) -> Result<(), Error> {
+        let Publisher { stats, session, layers, again, .. } = self;
+        let Some(layer) = layers.iter().find(|layer| layer.head.ssrc == ssrc) else { return Ok(()) };
+        let Some((_, header, payload)) = layer.kept.iter().find(|kept| kept.0 == seq) else { return Ok(()) };
+        let bytes = match again {
+            Some(again) => {
+                let (marker, timestamp) =
+                    (header[1] & 0x80 != 0, [header[4], header[5], header[6], header[7]]);
+                let header = again.next(marker, u32::from_be_bytes(timestamp), &[(session.answer.mid, b"0")]);
+                session.send_rtp(&header, &[&seq.to_be_bytes()[..], payload].concat())?
+            }
+            None => session.send_rtp(header, payload)?,
+        };
+        stats.bytes.fetch_add(bytes as u64, Relaxed);
+        stats.packets.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     fn send_picture(&mut self, layer: usize, message: usize, time: u64) -> Result<(), Error> {
@@ -225,14 +302,21 @@ impl Publisher<'_> {
         let payloads = h264(&sets, &frame, media.length_size, PAYLOAD);
         let timestamp = (time * 90) as u32;
         let (mid, rid) = (session.answer.mid, session.answer.rid.filter(|_| layer.rid.is_some()));
-        for (at, payload) in payloads.iter().enumerate() {
-            let last = at + 1 == payloads.len();
+        let last = payloads.len().saturating_sub(1);
+        for (at, payload) in payloads.into_iter().enumerate() {
             let name = layer.rid.unwrap_or_default().as_bytes();
-            let header = layer.head.next(last, timestamp, &[(mid, b"0"), (rid, name)]);
-            let bytes = session.send_rtp(&header, payload)?;
-            stats.bytes.fetch_add(bytes as u64, Relaxed);
-            stats.packets.fetch_add(1, Relaxed);
+            let seq = layer.head.seq;
+            let header = layer.head.next(at == last, timestamp, &[(mid, b"0"), (rid, name)]);
             layer.sent = (layer.sent.0.wrapping_add(1), layer.sent.1.wrapping_add(payload.len() as u32));
+            if media.lose_every.is_none_or(|every| layer.sent.0 % every != 0) {
+                let bytes = session.send_rtp(&header, &payload)?;
+                stats.bytes.fetch_add(bytes as u64, Relaxed);
+                stats.packets.fetch_add(1, Relaxed);
+            }
+            layer.kept.push_back((seq, header, payload));
+            if layer.kept.len() > KEPT {
+                layer.kept.pop_front();
+            }
         }
         if top {
             stats.frame(*index);
@@ -301,7 +385,8 @@ mod tests {
         let media = media(&[]);
         let source = &media.layers[0];
         let head = Head { pt: 96, ssrc: 1, seq: 0 };
-        let mut layer = Layer { source, rid: None, head, next: 0, round: 0, frames: 0, sent: (0, 0) };
+        let kept = VecDeque::new();
+        let mut layer = Layer { source, rid: None, head, next: 0, round: 0, frames: 0, sent: (0, 0), kept };
         let mut times = Vec::new();
         for _ in 0..482 {
             let (at, time) = layer.picture().unwrap();

@@ -6,7 +6,7 @@ mod feedback;
 mod packetize;
 mod session;
 
-pub(crate) use description::{Answer, LAYERS, Offer, Wants};
-pub(crate) use feedback::{Received, sender_report};
+pub(crate) use description::{Answer, LAYERS, Offer, Wants, rtx};
+pub(crate) use feedback::{Received, asked_again, sender_report};
 pub(crate) use packetize::{Head, h264};
 pub(crate) use session::{Got, Session};

@@ -15,22 +15,39 @@ pub(super) struct Plan {
     /// Viewers at the two ends of a slope.
     rtmp: [u32; 2],
     hls: [u32; 2],
+    webrtc: [u32; 3],
     publishers: u32,
 }
 
 impl Plan {
     pub(super) fn full() -> Self {
-        Plan { window: 10, warmup: 3, rtmp: [100, 400], hls: [50, 200], publishers: 100 }
+        Plan {
+            window: 10,
+            warmup: 3,
+            rtmp: [100, 400],
+            hls: [50, 200],
+            webrtc: [100, 300, 600],
+            publishers: 100,
+        }
     }
 
     pub(super) fn quick() -> Self {
-        Plan { window: 4, warmup: 1, rtmp: [100, 400], hls: [50, 200], publishers: 100 }
+        Plan {
+            window: 4,
+            warmup: 1,
+            rtmp: [100, 400],
+            hls: [50, 200],
+            webrtc: [100, 300, 600],
+            publishers: 100,
+        }
     }
 }
 
 /// Segments of the stream that is fetched are two seconds long.
 const SEGMENT_KBPS: usize = FILE * 8 / 2 / 1000;
 const SEGMENT_REQUESTS_A_SECOND: u32 = 800;
+/// The stream that is watched over WebRTC.
+const WEBRTC_KBPS: usize = 1500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measurement {
@@ -39,17 +56,19 @@ pub(super) enum Measurement {
     Segments,
     LowLatency,
     Hints,
+    Webrtc,
     Ingest,
     Ingest500,
 }
 
 impl Measurement {
-    pub(super) const ALL: [Measurement; 7] = [
+    pub(super) const ALL: [Measurement; 8] = [
         Measurement::Startup,
         Measurement::Rtmp,
         Measurement::Segments,
         Measurement::LowLatency,
         Measurement::Hints,
+        Measurement::Webrtc,
         Measurement::Ingest,
         Measurement::Ingest500,
     ];
@@ -61,14 +80,19 @@ impl Measurement {
             Measurement::Segments => "segments",
             Measurement::LowLatency => "ll-hls",
             Measurement::Hints => "ll-hls-hints",
+            Measurement::Webrtc => "webrtc",
             Measurement::Ingest => "ingest",
             Measurement::Ingest500 => "ingest-500",
         }
     }
 
-    /// Whether nginx can do it.
-    pub(super) fn has_nginx(self) -> bool {
-        !matches!(self, Measurement::LowLatency | Measurement::Hints | Measurement::Ingest500)
+    /// What it is compared with.
+    pub(super) fn other(self, kit: &Kit) -> Option<Kind> {
+        match self {
+            Measurement::Webrtc => kit.mediamtx.is_some().then_some(Kind::MediaMtx),
+            Measurement::LowLatency | Measurement::Hints | Measurement::Ingest500 => None,
+            _ => Some(Kind::Nginx),
+        }
     }
 
     pub(super) fn run(self, kit: &Kit, kind: Kind, plan: &Plan) -> Result<Vec<Sample>, Error> {
@@ -80,6 +104,7 @@ impl Measurement {
             Measurement::Segments => bench.segments(),
             Measurement::LowLatency => bench.low_latency(),
             Measurement::Hints => bench.hints(),
+            Measurement::Webrtc => bench.webrtc(),
             Measurement::Ingest => bench.ingest(),
             Measurement::Ingest500 => bench.ingest_500(),
         }
@@ -167,6 +192,25 @@ impl Bench<'_> {
         ])
     }
 
+    fn webrtc(&self) -> Result<Vec<Sample>, Error> {
+        let _publisher = self.publish(&Published::Whip { kbps: WEBRTC_KBPS }, 3)?;
+        let url = self.server.whep_url("bench");
+        let play = |viewers: u32| self.load(&["play-whep", "--url", &url], viewers, 50, self.plan.window);
+        let [few, some, many] = self.plan.webrtc;
+        let (a, b, c) = (play(few)?, play(some)?, play(many)?);
+        let lost = [&a, &b, &c].map(|report| report.lost_packets).iter().sum::<u64>();
+        Ok(vec![
+            (Metric::WebrtcFew, forwarded(&a)?),
+            (Metric::WebrtcSome, forwarded(&b)?),
+            (Metric::WebrtcMany, forwarded(&c)?),
+            (Metric::WebrtcLost, lost as f64),
+            (Metric::WebrtcP50, delay(&a)?.0),
+            (Metric::WebrtcP99, delay(&a)?.1),
+            (Metric::WebrtcStart, a.start_ms.map_or(f64::NAN, |s| s.p50)),
+            (Metric::WebrtcMemory, memory(&c)?),
+        ])
+    }
+
     fn ingest(&self) -> Result<Vec<Sample>, Error> {
         let url = self.server.rtmp_url("load{n}");
         let report = self.load(&["ingest", "--url", &url], self.plan.publishers, 50, self.plan.window)?;
@@ -217,6 +261,11 @@ impl Bench<'_> {
 
 fn server(report: &Report) -> Result<crate::report::Spent, Error> {
     report.server.ok_or_else(|| Error::Bench("a report without the server's usage".into()))
+}
+
+/// Packets that viewers get for a second of CPU.
+fn forwarded(report: &Report) -> Result<f64, Error> {
+    Ok(report.packets_s * report.window_s / server(report)?.cpu_s)
 }
 
 /// CPU per client in percent of a core.

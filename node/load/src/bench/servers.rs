@@ -27,6 +27,7 @@ pub(super) const FILES: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Nginx,
+    MediaMtx,
     Sluice,
 }
 
@@ -34,6 +35,7 @@ pub(super) enum Kind {
 pub(super) struct Kit {
     node: PathBuf,
     nginx: PathBuf,
+    pub(super) mediamtx: Option<PathBuf>,
     /// The stream that is watched: 720p30, 2 Mbit/s, as FLV.
     pub(super) media: PathBuf,
     generator: PathBuf,
@@ -42,11 +44,12 @@ pub(super) struct Kit {
 impl Kit {
     pub(super) fn new(options: &Bench) -> Result<Self, Error> {
         let media = options.media.join("720p30.flv");
-        for path in [&options.node, &options.nginx, &media] {
+        for path in [&options.node, &options.nginx, &media].into_iter().chain(&options.mediamtx) {
             fs::metadata(path).map_err(|e| Error::File(path.clone(), e))?;
         }
         let node = fs::canonicalize(&options.node)?;
-        Ok(Kit { node, nginx: options.nginx.clone(), media, generator: std::env::current_exe()? })
+        let mediamtx = options.mediamtx.as_ref().map(fs::canonicalize).transpose()?;
+        Ok(Kit { node, nginx: options.nginx.clone(), mediamtx, media, generator: std::env::current_exe()? })
     }
 
     /// Starts a server and waits until it answers.
@@ -64,6 +67,14 @@ impl Kit {
                 fs::write(&config, nginx_config(folder.path(), rtmp, http))?;
                 let mut command = Command::new(&self.nginx);
                 command.arg("-c").arg(config);
+                command
+            }
+            Kind::MediaMtx => {
+                let config = folder.path().join("mediamtx.yml");
+                fs::write(&config, mediamtx_config(http, free_port()?))?;
+                let none = || Error::Bench("MediaMTX is not there: --mediamtx says where it is".into());
+                let mut command = Command::new(self.mediamtx.as_ref().ok_or_else(none)?);
+                command.arg(config).current_dir(folder.path());
                 command
             }
             Kind::Sluice => {
@@ -88,10 +99,14 @@ impl Kit {
         let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let child = child.map_err(|e| Error::Bench(format!("cannot start {kind:?}: {e}")))?;
-        let path = if kind == Kind::Nginx { "/0.m4s" } else { "/healthz" };
+        let ready = || match kind {
+            Kind::Nginx => answers(http, "/0.m4s") && accepts(rtmp),
+            Kind::MediaMtx => accepts(http),
+            Kind::Sluice => answers(http, "/healthz") && accepts(rtmp),
+        };
         let mut server =
             Server { kind, process: Process(child), folder, rtmp, http, startup: Duration::ZERO };
-        while !answers(http, path) || !accepts(rtmp) {
+        while !ready() {
             if started.elapsed() > PATIENCE || server.process.0.try_wait()?.is_some() {
                 let log = fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
                 return Err(Error::Bench(format!("{kind:?} does not start: {}", log.trim())));
@@ -123,10 +138,16 @@ impl Kit {
     /// Starts a publisher that goes on until it is dropped.
     pub(super) fn publish(&self, server: &Server, stream: &Published<'_>) -> Result<Process, Error> {
         let mut command = Command::new(&self.generator);
-        command.args(["publish", "--duration", "1h", "--url", &server.rtmp_url("bench")]);
+        let (how, url) = match stream {
+            Published::Whip { .. } => ("publish-whip", server.whip_url("bench")),
+            Published::File(_) | Published::Synthetic { .. } => ("publish", server.rtmp_url("bench")),
+        };
+        command.args([how, "--duration", "1h", "--url", &url]);
         match stream {
             Published::File(path) => command.arg("--file").arg(path),
-            Published::Synthetic { kbps } => command.args(["--kbps", &kbps.to_string()]),
+            Published::Synthetic { kbps } | Published::Whip { kbps } => {
+                command.args(["--kbps", &kbps.to_string()])
+            }
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         Ok(Process(child))
@@ -136,7 +157,13 @@ impl Kit {
 /// What is published.
 pub(super) enum Published<'a> {
     File(&'a Path),
-    Synthetic { kbps: usize },
+    Synthetic {
+        kbps: usize,
+    },
+    /// A made-up stream with Opus, over WHIP.
+    Whip {
+        kbps: usize,
+    },
 }
 
 /// A server that runs.
@@ -163,6 +190,21 @@ impl Server {
 
     pub(super) fn rtmp_url(&self, stream: &str) -> String {
         format!("rtmp://127.0.0.1:{}/LiveApp/{stream}", self.rtmp)
+    }
+
+    pub(super) fn whip_url(&self, stream: &str) -> String {
+        self.http_url(&self.webrtc_path("whip", stream))
+    }
+
+    pub(super) fn whep_url(&self, stream: &str) -> String {
+        self.http_url(&self.webrtc_path("whep", stream))
+    }
+
+    fn webrtc_path(&self, what: &str, stream: &str) -> String {
+        match self.kind {
+            Kind::MediaMtx => format!("{stream}/{what}"),
+            Kind::Nginx | Kind::Sluice => format!("LiveApp/{what}/{stream}"),
+        }
     }
 
     pub(super) fn http_url(&self, path: &str) -> String {
@@ -210,6 +252,16 @@ fn answers(port: u16, path: &str) -> bool {
         Ok(head.ends_with(b" 200"))
     };
     ask().unwrap_or(false)
+}
+
+/// WebRTC and nothing else, over one UDP port of this machine, without a log.
+fn mediamtx_config(http: u16, udp: u16) -> String {
+    format!(
+        "logLevel: error\napi: no\nmetrics: no\npprof: no\nplayback: no\nrtsp: no\nrtmp: no\nhls: no\nsrt: no\n\
+         webrtc: yes\nwebrtcAddress: 127.0.0.1:{http}\nwebrtcEncryption: no\nwebrtcLocalUDPAddress: 127.0.0.1:{udp}\n\
+         webrtcLocalTCPAddress: ''\nwebrtcIPsFromInterfaces: no\nwebrtcAdditionalHosts: [127.0.0.1]\n\
+         webrtcICEServers2: []\npaths:\n  all_others:\n"
+    )
 }
 
 /// One worker with live streams, and with static files as Debian configures them (sendfile, tcp_nopush), but without

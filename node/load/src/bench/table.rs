@@ -1,4 +1,4 @@
-//! The table: medians of both servers, their ratio, and what is asked of Sluice.
+//! The table: medians of two servers, their ratio, and what is asked of Sluice.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,13 +29,15 @@ macro_rules! metrics {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
     Nothing,
-    /// At most so many times nginx's.
+    /// At most so many times the other's.
     Ratio(f64),
     /// At most so much.
     AtMost(f64),
+    /// At least so much.
+    AtLeast(f64),
 }
 
-use Bound::{AtMost, Nothing, Ratio};
+use Bound::{AtLeast, AtMost, Nothing, Ratio};
 
 metrics! {
     Startup: "start to first answer", "ms", 0, Nothing;
@@ -63,6 +65,14 @@ metrics! {
     HintsSlope: "LL-HLS by preload hints, CPU of each further viewer", "% of a core", 4, AtMost(0.1);
     HintsP50: "LL-HLS by preload hints, delay at 50, p50", "ms", 0, AtMost(143.3);
     HintsP99: "LL-HLS by preload hints, delay at 50, p99", "ms", 0, AtMost(253.3);
+    WebrtcFew: "WebRTC, packets forwarded per second of CPU at 100", "1/s", 0, AtLeast(256_000.0);
+    WebrtcSome: "WebRTC, packets forwarded per second of CPU at 300", "1/s", 0, AtLeast(256_000.0);
+    WebrtcMany: "WebRTC, packets forwarded per second of CPU at 600", "1/s", 0, AtLeast(256_000.0);
+    WebrtcLost: "WebRTC, packets lost at 100, 300 and 600", "", 0, Nothing;
+    WebrtcP50: "WebRTC, delay at 100, p50", "ms", 2, Nothing;
+    WebrtcP99: "WebRTC, delay at 100, p99", "ms", 2, Nothing;
+    WebrtcStart: "WebRTC, start to first packet at 100, p50", "ms", 0, Nothing;
+    WebrtcMemory: "WebRTC, memory per viewer at 600", "KiB", 1, AtMost(200.0);
     Ingest: "ingest, CPU per stream at 100", "% of a core", 4, Nothing;
     IngestMemory: "ingest, memory per stream at 100", "KiB", 1, Nothing;
     Ingest500Lost: "500 publishers for 60 s: errors and lost streams", "", 0, AtMost(0.0);
@@ -94,25 +104,29 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | unit | nginx | Sluice | ratio | asked for | |\n|---|---|--:|--:|--:|---|---|")?;
+        writeln!(
+            f,
+            "| | unit | nginx, MediaMTX | Sluice | ratio | asked for | |\n|---|---|--:|--:|--:|---|---|"
+        )?;
         for metric in Metric::ALL.iter().copied() {
-            let (nginx, sluice) = (self.median(metric, Kind::Nginx), self.median(metric, Kind::Sluice));
-            let Some(ours) = sluice else { continue };
+            let Some(ours) = self.median(metric, Kind::Sluice) else { continue };
+            let other = self.median(metric, Kind::Nginx).or(self.median(metric, Kind::MediaMtx));
             let (what, unit, decimals, bound) = metric.description();
             let show = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.decimals$}"));
-            let ratio = nginx.filter(|n| *n != 0.0).map(|n| ours / n);
+            let ratio = other.filter(|n| *n != 0.0).map(|n| ours / n);
             let (asked, met) = match bound {
                 Nothing => (String::new(), None),
                 Ratio(most) => (format!("ratio at most {most}"), ratio.map(|r| r <= most)),
                 AtMost(most) => (format!("at most {most}"), Some(ours <= most)),
+                AtLeast(least) => (format!("at least {least}"), Some(ours >= least)),
             };
             let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
             let ratio = ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
             writeln!(
                 f,
                 "| {what} | {unit} | {} | {} | {ratio} | {asked} | {met} |",
-                show(nginx),
-                show(sluice)
+                show(other),
+                show(Some(ours))
             )?;
         }
         Ok(())
@@ -134,6 +148,10 @@ mod tests {
         assert!(text.contains("| 0.2000 | 0.1500 | 0.75 | ratio at most 1 | yes |"), "{text}");
         assert!(text.contains("| - | 0.1500 | - | at most 0.1 | **no** |"), "{text}");
         assert!(!text.contains("ingest"));
+        table.add(Kind::MediaMtx, vec![(Metric::WebrtcMany, 20_000.0)]);
+        table.add(Kind::Sluice, vec![(Metric::WebrtcMany, 300_000.0)]);
+        let text = table.to_string();
+        assert!(text.contains("| 20000 | 300000 | 15.00 | at least 256000 | yes |"), "{text}");
         table.add(Kind::Nginx, vec![(Metric::RtmpSlope, 0.4)]);
         assert_eq!(table.median(Metric::RtmpSlope, Kind::Nginx), Some(0.25));
     }

@@ -20,8 +20,14 @@ pub(crate) const AUDIO: u8 = 111;
 pub(crate) enum Wants {
     /// To play whatever there is.
     Play,
-    /// To publish H.264 of this profile and Opus, with these SSRCs, in so many simulcast layers.
+    /// To publish H.264 of this profile and Opus, with these SSRCs, in so many simulcast layers. A single layer's packets are sent again
+    /// with the SSRC that [`rtx`] says.
     Publish { profile: String, ssrcs: [u32; 2], layers: usize },
+}
+
+/// The SSRC of a stream's retransmissions (RFC 4588).
+pub(crate) fn rtx(ssrc: u32) -> u32 {
+    ssrc + 4
 }
 
 /// The names of simulcast layers, the smallest first.
@@ -95,6 +101,10 @@ impl Offer<'_> {
                 let _ = write!(sdp, "a=simulcast:send {}\r\n", names.join(";"));
             } else if let Some(ssrc) = ssrcs.get(mid) {
                 let _ = write!(sdp, "a=ssrc:{ssrc} cname:load\r\n");
+                if media == "video" {
+                    let rtx = rtx(*ssrc);
+                    let _ = write!(sdp, "a=ssrc-group:FID {ssrc} {rtx}\r\na=ssrc:{rtx} cname:load\r\n");
+                }
             }
         }
     }
@@ -137,6 +147,8 @@ pub(crate) struct Answer {
     pub(crate) simulcast: bool,
     /// The payload type that is used for video.
     pub(crate) video: Option<u8>,
+    /// The payload type of its retransmissions, if it has one.
+    pub(crate) rtx: Option<u8>,
     /// The payload type that is used for audio.
     pub(crate) audio: Option<u8>,
 }
@@ -169,6 +181,11 @@ impl Answer {
                 .find(|line| !line.starts_with("0 "))?;
             line.split_ascii_whitespace().nth(2)?.parse().ok()
         };
+        let video: Option<u8> = payload("m=video ");
+        let again = |line: &str| {
+            let (pt, of) = line.trim_end().strip_prefix("a=fmtp:")?.split_once(" apt=")?;
+            (of.parse().ok() == video).then(|| pt.parse().ok())?
+        };
         let mut candidates: Vec<_> = sdp.lines().filter_map(candidate).collect();
         candidates.dedup();
         Ok(Answer {
@@ -178,7 +195,8 @@ impl Answer {
             mid: extension("sdes:mid"),
             rid: extension("sdes:rtp-stream-id"),
             simulcast: value("a=simulcast:recv").is_some(),
-            video: payload("m=video "),
+            video,
+            rtx: sdp.lines().find_map(again),
             audio: payload("m=audio "),
         })
     }
@@ -235,7 +253,7 @@ mod tests {
             (Some(3), None, Some(96), Some(111))
         );
         assert_eq!(answer.candidates.len(), 2);
-        assert!(!answer.simulcast);
+        assert!(!answer.simulcast && answer.rtx.is_none());
         let at = |text: &str| answer.address(text.parse().unwrap()).unwrap().to_string();
         assert_eq!(at("127.0.0.1:80"), "127.0.0.1:5004");
         assert_eq!(at("[2001:db8::1]:80"), "[2001:db8::1]:5004");
@@ -265,7 +283,7 @@ mod tests {
             assert_eq!(read.remote.fingerprint, Fingerprint([0xab; 32]));
             assert_eq!(read.remote.ice, ice);
             assert_eq!((read.transport_cc, read.mid), (Some(TRANSPORT_CC), Some(MID)));
-            assert_eq!((read.video, read.audio), (Some(VIDEO), Some(AUDIO)));
+            assert_eq!((read.video, read.rtx, read.audio), (Some(VIDEO), Some(VIDEO + 1), Some(AUDIO)));
             assert_eq!(read.rid.is_some(), wants == publish(3));
             assert!(sdp.lines().all(|line| line.is_char_boundary(2) && &line[1..2] == "="), "{sdp}");
         }

@@ -168,6 +168,33 @@ fn extension(packet: &[u8], id: u8) -> Option<u16> {
     None
 }
 
+/// The most packets that one compound packet is heard on.
+const MAX_ASKED: usize = 256;
+
+/// SSRC and sequence number of the packets that a compound packet asks for again (generic NACK, RFC 4585, 6.2.1).
+pub(crate) fn asked_again(compound: &[u8]) -> Vec<(u32, u16)> {
+    let mut asked = Vec::new();
+    let mut rest = compound;
+    while let Some(([first, kind, l0, l1], _)) = rest.split_first_chunk() {
+        let length = 4 * (usize::from(u16::from_be_bytes([*l0, *l1])) + 1);
+        let Some((packet, behind)) = rest.split_at_checked(length) else { break };
+        rest = behind;
+        let (0x81, 205, Some((ssrc, items))) =
+            (*first, *kind, packet.get(8..).and_then(|p| p.split_first_chunk()))
+        else {
+            continue;
+        };
+        for item in items.chunks_exact(4) {
+            let (seq, mask) =
+                (u16::from_be_bytes([item[0], item[1]]), u16::from_be_bytes([item[2], item[3]]));
+            let more = (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| seq.wrapping_add(bit + 1));
+            asked.extend(std::iter::once(seq).chain(more).map(|seq| (u32::from_be_bytes(*ssrc), seq)));
+        }
+    }
+    asked.truncate(MAX_ASKED);
+    asked
+}
+
 /// A sender report (RFC 3550, 6.4.1) with a description of its source: the wall clock in nanoseconds since the Unix epoch, the same in
 /// the stream's clock, and what was sent.
 pub(crate) fn sender_report(ssrc: u32, nanos: u64, timestamp: u32, packets: u32, bytes: u32) -> Vec<u8> {
@@ -250,6 +277,21 @@ mod tests {
         assert_eq!(extension(&longer, 3), None);
         assert_eq!(extension(&whole, 3), Some(1));
         assert_eq!(extension(&whole, 7), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_heard() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
+        let nack = [0x81, 205, 0, 4, 0, 0, 0, 9, 0, 0, 0, 5, 0xff, 0xff, 0x80, 1, 0, 7, 0, 0];
+        let pli = [0x81, 206, 0, 2, 0, 0, 0, 9, 0, 0, 0, 5];
+        let compound = [&report[..], &nack, &pli].concat();
+        assert_eq!(asked_again(&compound), [(5, 65_535), (5, 0), (5, 15), (5, 7)]);
+        for end in 0..report.len() + nack.len() {
+            assert!(asked_again(&compound[..end]).is_empty(), "{end}");
+        }
+        let much =
+            [&[0x81, 205, 0, 202, 0, 0, 0, 9, 0, 0, 0, 5][..], &[0, 1, 0xff, 0xff].repeat(200)].concat();
+        assert_eq!(asked_again(&much).len(), MAX_ASKED);
     }
 
     #[test]

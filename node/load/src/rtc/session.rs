@@ -50,6 +50,8 @@ pub(crate) enum Got<'a> {
     Sealed(&'a [u8]),
     /// An RTP packet, decrypted.
     Rtp(&'a [u8]),
+    /// An RTCP compound packet, decrypted.
+    Rtcp(&'a [u8]),
 }
 
 impl Session {
@@ -182,12 +184,8 @@ impl Session {
                 Output::Send { datagram, .. } => self.transmit(&datagram)?,
                 Output::Rtp(packet) => got(Got::Rtp(&packet)),
                 Output::Closed(why) => return Err(Error::Rtc(why)),
-                // What the server reports and asks for is of no use here: nothing is sent again, and keyframes come by themselves.
-                Output::Rtcp(_)
-                | Output::Connected
-                | Output::Selected(_)
-                | Output::Open { .. }
-                | Output::Message { .. } => {}
+                Output::Rtcp(compound) => got(Got::Rtcp(&compound)),
+                Output::Connected | Output::Selected(_) | Output::Open { .. } | Output::Message { .. } => {}
             }
         }
         Ok(())
@@ -348,6 +346,7 @@ mod tests {
                         assert!(packet.ends_with(b"picture"));
                         open += 1;
                     }
+                    Got::Rtcp(_) => {}
                 })
                 .await
                 .unwrap();

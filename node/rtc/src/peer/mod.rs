@@ -125,6 +125,8 @@ pub struct Peer {
     deadline: Option<Instant>,
     out: VecDeque<Output>,
     closed: bool,
+    /// Whether it is over because the other side said so.
+    goodbye: bool,
 }
 
 /// What a datagram is, by its first byte (RFC 7983).
@@ -168,6 +170,7 @@ impl Peer {
             deadline: Some(now + HANDSHAKE),
             out: VecDeque::new(),
             closed: false,
+            goodbye: false,
         }
     }
 
@@ -278,7 +281,10 @@ impl Peer {
             match event {
                 dtls::Event::Connected => self.connected(now),
                 dtls::Event::Data(packet) => self.receive_data(packet.freeze(), now),
-                dtls::Event::Closed => return self.fail("the other side closed the session".into(), now),
+                dtls::Event::Closed => {
+                    self.goodbye = true;
+                    return self.fail("the other side closed the session".into(), now);
+                }
             }
         }
         match result {
@@ -433,6 +439,11 @@ impl Peer {
             self.flush(now);
         }
         sent
+    }
+
+    /// Whether it is over because the other side said goodbye (DTLS close_notify), and was not lost.
+    pub fn said_goodbye(&self) -> bool {
+        self.goodbye
     }
 
     /// Says goodbye: DTLS close_notify. What [`poll`](Self::poll) gives after it is still to be sent.

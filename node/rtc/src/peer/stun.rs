@@ -21,6 +21,8 @@ const HEADER: usize = 20;
 const MAX_LEN: usize = 1280;
 const TYPE_BINDING_REQUEST: u16 = 1;
 const TYPE_USERNAME: u16 = 6;
+/// USERNAME is among the first attributes; a request with more of them before it is none of a browser's.
+const MAX_BEFORE_USERNAME: usize = 16;
 
 /// Our user fragment in a STUN binding request, as the other side wrote it: the part before the colon of USERNAME (RFC 8445, 7.2.2).
 /// Nothing is verified: it only says whose request it would be. Costs little, so that garbage does, too.
@@ -33,7 +35,8 @@ pub fn ufrag_of(datagram: &[u8]) -> Option<&str> {
         return None;
     }
     let mut rest = &datagram[HEADER..];
-    while let Some((attribute, behind)) = rest.split_first_chunk::<4>() {
+    for _ in 0..MAX_BEFORE_USERNAME {
+        let (attribute, behind) = rest.split_first_chunk::<4>()?;
         let kind = u16::from_be_bytes([attribute[0], attribute[1]]);
         let len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
         let value = behind.get(..len)?;
@@ -200,6 +203,15 @@ mod tests {
         let mut response = sample();
         response[0] = 1;
         assert_eq!(ufrag_of(&response), None);
+        for end in 0..sample().len() {
+            assert_eq!(ufrag_of(&sample()[..end]), None, "{end}");
+        }
+        let mut many = sample()[..HEADER].to_vec();
+        many.extend([0x80, 0x22, 0, 0].repeat(MAX_BEFORE_USERNAME));
+        many.extend(&sample()[HEADER..]);
+        let len = (many.len() - HEADER) as u16;
+        many[2..4].copy_from_slice(&len.to_be_bytes());
+        assert_eq!(ufrag_of(&many), None);
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::stun::ufrag_of;
 use crate::agreed::{IceCredentials, RemoteTransport};
 use crate::egress::Sink;
-use crate::peer::{Message, Output, Path};
+use crate::peer::{Message, Output, Path, ufrag_of};
 
 /// What a binding request is answered with, and what a goodbye is.
 pub(super) const ANSWER: &[u8] = b"answer";
@@ -17,6 +16,8 @@ pub(super) const GOODBYE: &[u8] = b"goodbye";
 /// A datagram that begins so ends the connection by the other side; one of the other kind by silence.
 pub(super) const LEAVE: u8 = 20;
 pub(super) const LOSE: u8 = 21;
+/// A datagram that begins so is more than the peer can take.
+pub(super) const PANIC: u8 = 22;
 
 #[derive(Default)]
 pub(super) struct FakePeer {
@@ -43,6 +44,7 @@ impl FakePeer {
                 self.goodbye = true;
                 self.outputs.push_back(Output::Closed("the other side closed the connection".into()));
             }
+            Some(&PANIC) => panic!("a datagram that nobody expected"),
             Some(&LOSE) => self.outputs.push_back(Output::Closed("no consent for 30 s".into())),
             _ => {}
         }

@@ -76,13 +76,8 @@ impl Link {
         each!(self, peer => peer.close(now));
     }
 
-    /// Whether it is over because the other side said goodbye, rather than was lost. `why` is what it said of its end.
-    pub(super) fn said_goodbye(&self, why: &str) -> bool {
-        match self {
-            // The only end of this kind (DTLS close_notify).
-            Link::Peer(_) => why.starts_with("the other side closed"),
-            #[cfg(test)]
-            Link::Fake(peer) => peer.said_goodbye(),
-        }
+    /// Whether it is over because the other side said goodbye, and was not lost.
+    pub(super) fn said_goodbye(&self) -> bool {
+        each!(self, peer => peer.said_goodbye())
     }
 }

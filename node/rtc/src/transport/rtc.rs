@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -298,7 +299,12 @@ impl Shared {
             let _inside = runtime.enter();
             Shard::new(index, self.registry.clone(), self.doors.clone(), context, udp, inbox)?
         };
-        std::thread::Builder::new().name(format!("rtc-{index}")).spawn(move || runtime.block_on(shard.run()))
+        std::thread::Builder::new().name(format!("rtc-{index}")).spawn(move || {
+            // Without its loop a share of all packets would go nowhere, and unnoticed: who started the process is to see it.
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(shard.run()))).is_err() {
+                std::process::abort();
+            }
+        })
     }
 
     /// Gives a connection to the loop of its session: to any where that waits still. False when it is nobody's.

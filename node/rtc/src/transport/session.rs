@@ -358,7 +358,7 @@ impl Driven {
     /// The connection ended by itself. A goodbye ends no stream: AMS's clients say it before they come back, and who is done says so
     /// in signalling (WHIP's DELETE, AMS's `stop`).
     fn lost(&self, why: String) -> Over {
-        match self.link.said_goodbye(&why) {
+        match self.link.said_goodbye() {
             true => Over { closed: Closed::ByPeer, finish: false },
             false => Over { closed: Closed::Silent(why), finish: false },
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Instant, SystemTime};
@@ -21,11 +22,11 @@ use super::net::Net;
 use super::registry::{Found, Registry};
 use super::session::{Context, Driven, Over, Waiting};
 use super::socket::{Outlet, Received, Receiver};
-use super::stun::{is_stun, ufrag_of};
+use super::stun::is_stun;
 use super::tcp::{Accepted, Arrived, Connection};
 use super::timers::Timers;
 use super::viewers::Viewers;
-use crate::peer::Path;
+use crate::peer::{Path, ufrag_of};
 
 /// Receive calls of one socket before the rest gets its turn.
 const BATCHES: usize = 16;
@@ -123,12 +124,16 @@ impl Shard {
                 self.commands(*id, now, wall);
             }
             for feed in &rung.feeds {
+                let mut broken = Vec::new();
                 self.viewers.each(*feed, |id| {
                     if let Some(session) = self.sessions.get_mut(&id) {
-                        session.send(&mut self.net, now);
-                        schedule(&mut self.timers, session, id, now);
+                        match guarded(id, || session.send(&mut self.net, now)) {
+                            Ok(()) => schedule(&mut self.timers, session, id, now),
+                            Err(over) => broken.push((id, over)),
+                        }
                     }
                 });
+                broken.into_iter().for_each(|(id, over)| self.end(id, over, now));
             }
             self.due(now, wall);
             self.net.outlets.iter_mut().for_each(Outlet::flush);
@@ -220,8 +225,7 @@ impl Shard {
         for datagram in received.bytes.chunks(received.stride) {
             match owner {
                 Some(Owner::Here(id)) if self.is_for(id, datagram) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.receive(path, BytesMut::from(datagram), now);
+                    if self.receive(id, path, BytesMut::from(datagram), now) {
                         touched = Some(id);
                     }
                 }
@@ -257,10 +261,16 @@ impl Shard {
             }
             Some(Found::Nobody) | None => return count(&self.net.tally.garbage, 1),
         };
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.receive(path, BytesMut::from(datagram), now);
+        if self.receive(id, path, BytesMut::from(datagram), now) {
             self.settle(id, now, wall);
         }
+    }
+
+    /// Gives a session a datagram; false when it is over.
+    fn receive(&mut self, id: SessionId, path: Path, datagram: BytesMut, now: Instant) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let received = guarded(id, || session.receive(path, datagram, now));
+        received.map_err(|over| self.end(id, over, now)).is_ok()
     }
 
     /// Hands a datagram to the loop that has its session. Where that loop is behind it is lost, as on any link.
@@ -311,10 +321,11 @@ impl Shard {
             Some(Owner::Here(id)) => Some(id),
             _ => None,
         };
-        let session = asked.or(known).and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
-        let Some((id, session)) = session else { return count(&self.net.tally.garbage, 1) };
-        session.receive(path, datagram, now);
-        self.settle(id, now, wall);
+        let session = asked.or(known).filter(|id| self.sessions.contains_key(id));
+        let Some(id) = session else { return count(&self.net.tally.garbage, 1) };
+        if self.receive(id, path, datagram, now) {
+            self.settle(id, now, wall);
+        }
     }
 
     /// A connection showed whose it is.
@@ -347,8 +358,9 @@ impl Shard {
         let path = Path { local, remote, tcp: true };
         count(&self.net.tally.packets_in, 1);
         count(&self.net.tally.bytes_in, first.len());
-        session.receive(path, first, now);
-        self.settle(id, now, wall);
+        if self.receive(id, path, first, now) {
+            self.settle(id, now, wall);
+        }
     }
 
     /// What connections brought; whether there may be more.
@@ -374,8 +386,7 @@ impl Shard {
         };
         count(&self.net.tally.packets_in, 1);
         count(&self.net.tally.bytes_in, datagram.len());
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.receive(Path { local, remote, tcp: true }, datagram, now);
+        if self.receive(id, Path { local, remote, tcp: true }, datagram, now) {
             self.settle(id, now, wall);
         }
     }
@@ -383,7 +394,7 @@ impl Shard {
     /// A session has commands.
     fn commands(&mut self, id: SessionId, now: Instant, wall: SystemTime) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        match session.commands(&self.context, now) {
+        match guarded(id, || session.commands(&self.context, now)).and_then(|done| done) {
             Ok(changed) => {
                 if changed {
                     self.watch(id);
@@ -404,9 +415,10 @@ impl Shard {
     /// Sessions whose time has come.
     fn due(&mut self, now: Instant, wall: SystemTime) {
         while let Some(id) = self.timers.due(now) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.tick(now, wall);
-                self.settle(id, now, wall);
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            match guarded(id, || session.tick(now, wall)) {
+                Ok(()) => self.settle(id, now, wall),
+                Err(over) => self.end(id, over, now),
             }
         }
     }
@@ -414,9 +426,9 @@ impl Shard {
     /// After any input to a session.
     fn settle(&mut self, id: SessionId, now: Instant, wall: SystemTime) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        match session.settle(&mut self.net, &mut self.addresses, now, wall) {
-            Some(over) => self.end(id, over, now),
-            None => schedule(&mut self.timers, session, id, now),
+        match guarded(id, || session.settle(&mut self.net, &mut self.addresses, now, wall)) {
+            Ok(None) => schedule(&mut self.timers, session, id, now),
+            Ok(Some(over)) | Err(over) => self.end(id, over, now),
         }
     }
 
@@ -445,6 +457,18 @@ impl Shard {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Does something with a session. A panic, which whatever a peer sends must not bring about but may, ends that session and no other: what
+/// it leaves behind is not looked at again.
+fn guarded<T>(id: SessionId, work: impl FnOnce() -> T) -> Result<T, Over> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        tracing::error!(
+            session = id.0,
+            "a WebRTC session ended with a panic: please report it with the lines before"
+        );
+        Over { closed: Closed::Silent("an error inside the server".into()), finish: false }
+    })
 }
 
 fn schedule(timers: &mut Timers, session: &Driven, id: SessionId, now: Instant) {

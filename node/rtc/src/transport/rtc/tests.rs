@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::super::fake::{ANSWER, GOODBYE, LEAVE, LOSE};
+use super::super::fake::{ANSWER, GOODBYE, LEAVE, LOSE, PANIC};
 use super::super::stun::tests::request;
 use super::super::{Closed, Stats, socket};
 use super::*;
@@ -110,6 +110,25 @@ async fn a_session_connects_gets_media_and_closes() {
         assert_eq!(rtc.traffic().0, (request(&format!("{}:x", ice.ufrag)).len() + 5) as u64);
         rtc.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_session_only() {
+    let rtc = start("127.0.0.1:0", 1);
+    let (one, other) = (rtc.credentials(), rtc.credentials());
+    let (_one, mut broken) = rtc.open_fake(one.clone()).unwrap();
+    let (_other, mut whole) = rtc.open_fake(other.clone()).unwrap();
+    let (bad, good) = (Client::new(&rtc, "127.0.0.1").await, Client::new(&rtc, "127.0.0.1").await);
+    bad.connect(&one.ufrag).await;
+    good.connect(&other.ufrag).await;
+    bad.send(&[PANIC]).await;
+    assert!(matches!(event(&mut broken).await, SessionEvent::Connected));
+    assert!(matches!(closed(&mut broken).await, Closed::Silent(why) if why.contains("inside the server")));
+    assert_eq!(rtc.sessions(), (0, 1));
+    assert!(matches!(event(&mut whole).await, SessionEvent::Connected));
+    good.send(&[128, 1, 10]).await;
+    assert_eq!(good.receive().await.len(), 100);
+    rtc.shutdown().await;
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::frames::Frames;
+use crate::peer::ufrag_of;
 use crate::transport::socket::canonical;
-use crate::transport::stun::ufrag_of;
 
 /// The first frame has to be there after this.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
