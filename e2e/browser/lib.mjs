@@ -193,11 +193,12 @@ function stampedScreen({ width, height, block, bits }) {
 
 /**
  * Publishes by the page of a node: its camera, or with `stamped` `CLOCK` pictures. Answers the tab, which is live.
- * The camera's browser is asked for (`browserWithCamera`).
+ * The camera's browser is asked for (`browserWithCamera`). `prepare` is given the tab before the page is loaded.
  */
-export async function publishByPage(chrome, { base, app, stream, stamped = false, query = "" }) {
+export async function publishByPage(chrome, { base, app, stream, stamped = false, query = "", prepare = () => undefined }) {
   const tab = await chrome.newPage({ viewport: { width: 1000, height: 700 } });
   tab.on("dialog", (dialog) => void dialog.accept());
+  await prepare(tab);
   if (stamped) await tab.addInitScript(stampedScreen, CLOCK);
   await tab.goto(`${base}/${app}/publish.html?id=${encodeURIComponent(stream)}${stamped ? "&source=screen&height=360" : ""}${query}`);
   await tab.getByRole("button", { name: stamped ? "Share the screen" : "Turn camera on" }).click();

@@ -7,7 +7,7 @@ All when none is named:
     pages      publish.html to play.html by WebRTC, and hls.js beside it
     gstreamer  GStreamer publishes by WHIP to an origin and plays by WHEP from an edge
     latency    glass to glass, WHIP to WHEP through origin and edge
-    impaired   a viewer behind a bad link (relay.py)
+    impaired   a viewer, then a publisher behind a bad link (relay.py)
 """
 
 import argparse
@@ -26,20 +26,20 @@ PATIENCE = 600
 
 
 def start(work, base):
-    """The cluster; the second edge is reached by a relay, too. Answers it and the relay's address."""
+    """The cluster; the first origin and the second edge are reached by a relay, too. Answers it and the relays' addresses."""
     cluster = Cluster(work, "static", origins=2, edges=2, base=base)
-    relay = f"{LOCAL}:{base + 9}"
+    relays = {"o1": f"{LOCAL}:{base + 8}", "e2": f"{LOCAL}:{base + 9}"}
     for node in cluster.nodes.values():
         # Each has ten ports, of which HTTP, RTMP and the cluster take three.
         node.media = f"{LOCAL}:{node.http + 3}"
         node.env = {"SLUICE_RTC_ADDR": node.media, "SLUICE_RTC_CANDIDATES": node.media}
-    far = cluster["e2"]
-    far.env["SLUICE_RTC_CANDIDATES"] = f"{relay},{far.media}"
+    for name, relay in relays.items():
+        cluster[name].env["SLUICE_RTC_CANDIDATES"] = f"{relay},{cluster[name].media}"
     cluster.start()
-    return cluster, relay
+    return cluster, relays
 
 
-def commands(cluster, relay, given):
+def commands(cluster, relays, given):
     """What to run, by name."""
     o1, o2, e1, e2 = (cluster[name] for name in ("o1", "o2", "e1", "e2"))
     rtmp = f"rtmp://{LOCAL}:{o1.rtmp}"
@@ -51,8 +51,8 @@ def commands(cluster, relay, given):
         "pages": [browser / "publish.mjs", "--base", o1.url, "--watch", e1.url],
         "gstreamer": [ROOT / "e2e/webrtc/gst.py", "--base", o1.url, "--watch", e1.url],
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
-        "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relay,
-                     "--seconds", given.seconds],
+        "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relays["e2"],
+                     "--origin-media", o1.media, "--uplink", relays["o1"], "--seconds", given.seconds, "--parts", given.impaired],
     }
 
 
@@ -61,6 +61,7 @@ def main():
     options.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     options.add_argument("--shots", help="save pictures of the pages here")
     options.add_argument("--seconds", type=int, default=60, help="how long latency and impaired measure")
+    options.add_argument("--impaired", default="loss,rate,address,uplink", help="parts of impaired")
     options.add_argument("--base", type=int, default=23900, help="the nodes' ports begin here")
     options.add_argument("--only", default="", help="these parts of adaptor, with commas between them")
     options.add_argument("--keep", action="store_true", help="keep logs and data")
@@ -70,7 +71,7 @@ def main():
             options.error(f"there is no {part}: {', '.join(PARTS)}")
 
     def body(work, checks):
-        cluster, relay = start(work, given.base)
+        cluster, relays = start(work, given.base)
         ended = None
         for part in given.parts or PARTS:
             if ended:
@@ -79,7 +80,7 @@ def main():
                 ended.start()
                 ended.wait()
             ended = cluster["o1"] if part == "adaptor" else None
-            command = [str(word) for word in commands(cluster, relay, given)[part]]
+            command = [str(word) for word in commands(cluster, relays, given)[part]]
             if command[0].endswith(".mjs"):
                 command.insert(0, "node")
             if given.shots and part not in ("latency", "gstreamer"):

@@ -442,15 +442,9 @@ impl Writer {
         let newest = self.newest.map(|(t, _)| t);
         let l = &mut self.tracks[lane];
         let mut begins = None;
-        if rendition && !frame.keyframe && !began {
-            while l.pending.len() > PENDING {
-                l.pending.pop_front();
-            }
-        } else {
-            // What this frame began holds for it in any case.
-            while l.pending.front().is_some_and(|s| began || due(s) || l.pending.len() > PENDING) {
-                begins = l.pending.pop_front();
-            }
+        // What this frame began holds for it in any case. A rendition begins with a keyframe.
+        while (!rendition || frame.keyframe || began) && l.pending.front().is_some_and(|s| began || due(s)) {
+            begins = l.pending.pop_front();
         }
         if let Some(stamp) = begins {
             let head = GroupHead { stamp, config: l.config.clone(), independent: frame.keyframe };
@@ -493,6 +487,10 @@ impl Writer {
     fn announce(&mut self, stamp: Stamp) {
         let stamp = Arc::new(stamp);
         for lane in &mut self.tracks {
+            // A track that brings nothing does not pile them up.
+            if lane.pending.len() == PENDING {
+                lane.pending.pop_front();
+            }
             lane.pending.push_back(stamp.clone());
             // One too many tells that the track is behind.
             if lane.pending.len() > PENDING + 1 {

@@ -500,6 +500,24 @@ async fn a_rendition_stands_in_for_a_silent_reference() {
 }
 
 #[tokio::test]
+async fn a_rendition_that_was_silent_for_long_begins_with_the_newest_group() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    for ms in (0..200_000).step_by(500) {
+        p.write(0, frame(ms, ms % 1000 == 0)).expect("live");
+        p.flush();
+        drain(&mut all);
+    }
+    send_renditions(&mut p, 200_000, 201_000, |_, ms| ms % 1000 == 0);
+    let seen = drain(&mut all);
+    assert_eq!(stamps(&seen, 1), stamps(&seen, 0));
+    assert_eq!(times(&seen, 1), (200_000..201_000).step_by(40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn what_waits_for_the_reference_does_not_wait_long() {
     let hub = Hub::new(Duration::from_secs(10));
     let mut p = publish(&hub);
