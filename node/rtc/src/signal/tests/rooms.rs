@@ -163,6 +163,8 @@ async fn two_peers_are_introduced() {
     assert_eq!(b.hears("command").await, "start", "the one that sends makes the offer");
     c.say(join("p", "both", false)).await;
     assert_eq!(c.hears("definition").await, "streamIdInUse");
+    c.say(offer("p", "a stranger's")).await;
+    assert_eq!(c.hears("definition").await, "no_peer_associated_before");
 
     b.say(offer("p", "the offer")).await;
     let passed = a.hear().await;
