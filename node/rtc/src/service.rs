@@ -6,6 +6,7 @@ mod tests;
 mod watched;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use sluice_media::session::{Egress, Ingress, Refusal, Request};
@@ -24,6 +25,9 @@ pub const MOST_STREAMS: usize = 31;
 
 /// The most layers of simulcast that a publisher may send.
 const MOST_LAYERS: usize = 4;
+
+/// The longest that one of several streams may take until it can be offered: the others wait for it.
+const SLOWEST: Duration = Duration::from_secs(3);
 
 /// What is taken from publishers. H.264 plays everywhere and goes into every container.
 const VIDEO: [VideoCodec; 5] =
@@ -311,8 +315,11 @@ impl Service {
     }
 
     async fn watch(&self, request: Request, name: String) -> Result<Watched, Refusal> {
+        let key = request.key.clone();
         let play = self.egress.play(request).await?;
-        Ok(Watched::new(play, name, &self.feeds).await)
+        let watched = Watched::new(play, name, &self.feeds).await;
+        // It is listed as soon as its publisher is answered; there is something to offer only when media has come.
+        if watched.is_empty() { Err(Refusal::NotLive(key)) } else { Ok(watched) }
     }
 
     /// Watches streams, those among `known` on as they are, in the order of the requests.
@@ -324,11 +331,17 @@ impl Service {
         if requests.len() > MOST_STREAMS {
             return Err(Refusal::Limit(format!("one session plays at most {MOST_STREAMS} streams")));
         }
+        let several = requests.len() > 1;
         let all = requests.into_iter().map(|(request, name)| async move {
             let same =
                 |w: &&Arc<Watched>| w.name == name && *w.stream.key() == request.key && !w.stream.is_ended();
             match known.iter().find(same) {
                 Some(watched) => Ok(watched.clone()),
+                None if several => {
+                    let late = Refusal::NotLive(request.key.clone());
+                    let watched = tokio::time::timeout(SLOWEST, self.watch(request, name)).await;
+                    watched.unwrap_or(Err(late)).map(Arc::new)
+                }
                 None => self.watch(request, name).await.map(Arc::new),
             }
         });

@@ -30,6 +30,11 @@ impl Watched {
         Watched { name, stream, feed, tracks, _viewer: viewer }
     }
 
+    /// Whether there is nothing that could be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outgoing(true).is_none() && self.outgoing(false).is_none()
+    }
+
     fn outgoing(&self, video: bool) -> Option<Outgoing> {
         let track = self.tracks.iter().find(|track| match track.codec {
             Codec::Video(_) => video,
@@ -68,7 +73,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use sluice_media::session::Protocol;
+    use sluice_media::session::{Protocol, Refusal, Request};
     use sluice_media::{
         AudioConfig, Hub, Origin, Publisher, StreamKey, StreamSettings, TrackConfig, VideoCodec,
     };
@@ -110,6 +115,52 @@ mod tests {
         assert!(!aac.stream().aside().needs(AudioCodec::Opus));
     }
 
+    /// Streams that never come, and those that are there.
+    struct Slow(Arc<Hub>);
+
+    #[async_trait::async_trait]
+    impl sluice_media::session::Egress for Slow {
+        async fn play(&self, request: Request) -> Result<Play, Refusal> {
+            match self.0.get(&request.key) {
+                Some(stream) => {
+                    let viewer = ViewerGuard::new(stream.stats().clone(), Protocol::WebRtc);
+                    Ok(Play { stream, viewer })
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl sluice_media::session::Ingress for Slow {
+        async fn publish(&self, request: Request) -> Result<Publisher, Refusal> {
+            Err(Refusal::NotLive(request.key))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_stream_holds_the_others_up_for_a_moment_only() {
+        let hub = Hub::new(Duration::ZERO);
+        let _opus = publisher(&hub, AudioCodec::Opus);
+        let listen = vec![([127, 0, 0, 1], 0).into()];
+        let rtc = crate::Rtc::start(crate::Settings { listen, shards: 1, ..Default::default() }).unwrap();
+        let node = Arc::new(Slow(hub.clone()));
+        let service = crate::service::Service::new(rtc, node.clone(), node);
+        tokio::time::pause();
+        let request = |id: &str| Request {
+            key: StreamKey::new("live", id),
+            query: Vec::new(),
+            peer: ([127, 0, 0, 1], 1).into(),
+            user_agent: String::new(),
+            protocol: Protocol::WebRtc,
+        };
+        let name = AudioCodec::Opus.name();
+        let requests = vec![(request("slow"), "slow".into()), (request(name), name.into())];
+        let all = tokio::time::timeout(Duration::from_secs(4), service.watch_all(requests, &[])).await;
+        let names: Vec<String> = all.unwrap().unwrap().iter().map(|w| w.name.clone()).collect();
+        assert_eq!(names, [name]);
+    }
+
     #[tokio::test]
     async fn tracks_are_numbered_by_feed_and_kind() {
         let hub = Hub::new(Duration::ZERO);
@@ -122,6 +173,7 @@ mod tests {
         };
         let vp8 = Codec::Video(VideoCodec::Vp8);
         let sound = Codec::Audio(AudioCodec::Opus);
+        assert!(with(&a, "a", vec![track(Codec::Audio(AudioCodec::Aac))]).is_empty());
         let watched = [
             with(&a, "a", vec![track(vp8), track(vp8), track(Codec::Audio(AudioCodec::Aac))]),
             with(&b, "b", vec![track(vp8), track(sound)]),

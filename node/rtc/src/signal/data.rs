@@ -9,6 +9,7 @@ use sluice_media::Stream;
 use sluice_media::aside::{self, Sender};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::directory::Distribution;
 use crate::SessionEvent;
@@ -16,6 +17,41 @@ use crate::peer::Message;
 
 /// The most channels of one session that are written to.
 const CHANNELS: usize = 16;
+
+/// What one player may say in a second, in bytes, and what it may say at once: each message reaches many.
+const PLAYER: (u64, u64) = (64 << 10, 256 << 10);
+/// The same of a publisher.
+const PUBLISHER: (u64, u64) = (1 << 20, 1 << 20);
+/// A message counts as much at least.
+const SMALLEST: u64 = 1 << 10;
+
+/// How much may be said.
+struct Allowance {
+    left: u64,
+    rate: u64,
+    most: u64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(role: Sender, now: Instant) -> Self {
+        let (rate, most) = if role == Sender::Player { PLAYER } else { PUBLISHER };
+        Allowance { left: most, rate, most, since: now }
+    }
+
+    /// Whether a message of so many bytes may be said now.
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        let passed = u64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
+        let gained = passed.saturating_mul(self.rate) / 1000;
+        if gained > 0 {
+            (self.left, self.since) = (self.left.saturating_add(gained).min(self.most), now);
+        }
+        let cost = (bytes as u64).max(SMALLEST);
+        let may = cost <= self.left;
+        self.left -= if may { cost } else { 0 };
+        may
+    }
+}
 
 /// The side channels of a session's streams, as one session sees them.
 pub struct Bridge {
@@ -25,6 +61,7 @@ pub struct Bridge {
     streams: Vec<Heard>,
     channels: Vec<u16>,
     lost: u64,
+    allowance: Allowance,
 }
 
 struct Heard {
@@ -35,8 +72,15 @@ struct Heard {
 impl Bridge {
     /// For the session with this number, which publishes or plays these.
     pub fn new(role: Sender, session: u64, streams: &[Arc<Stream>], distribution: Distribution) -> Self {
-        let mut bridge =
-            Bridge { role, session, distribution, streams: Vec::new(), channels: Vec::new(), lost: 0 };
+        let mut bridge = Bridge {
+            role,
+            session,
+            distribution,
+            streams: Vec::new(),
+            channels: Vec::new(),
+            lost: 0,
+            allowance: Allowance::new(role, Instant::now()),
+        };
         bridge.set_streams(streams);
         bridge
     }
@@ -66,6 +110,10 @@ impl Bridge {
 
     fn pass_on(&mut self, message: &Message) {
         if self.role == Sender::Player && self.distribution == Distribution::None {
+            return;
+        }
+        if !self.allowance.take(message.payload.len(), Instant::now()) {
+            self.lost += 1;
             return;
         }
         for heard in &self.streams {
@@ -210,5 +258,22 @@ mod tests {
         let message = Message { text: false, payload: vec![0; LARGEST_MESSAGE + 1].into() };
         publisher.take(&SessionEvent::Message { channel: 1, label: String::new(), message });
         assert_eq!(publisher.lost(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_too_much_is_not_passed_on_for_a_while() {
+        let stream = [publisher("cam1").stream().clone()];
+        for (role, most, refills) in [(Sender::Player, 256, 64), (Sender::Publisher, 1024, 1024)] {
+            let mut bridge = Bridge::new(role, 1, &stream, Distribution::All);
+            (0..most).for_each(|_| bridge.take(&said("x")));
+            assert_eq!(bridge.lost(), 0);
+            bridge.take(&said("x"));
+            assert_eq!(bridge.lost(), 1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            (0..refills).for_each(|_| bridge.take(&said("x")));
+            assert_eq!(bridge.lost(), 1);
+            bridge.take(&said("x"));
+            assert_eq!(bridge.lost(), 2);
+        }
     }
 }

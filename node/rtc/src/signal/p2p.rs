@@ -70,10 +70,13 @@ impl Meetings {
         self.lock().get(key).is_some_and(|peers| peers.iter().any(|peer| peer.connection == connection))
     }
 
-    /// Says something to the other one; false when there is none.
+    /// Says something to the other one; false when there is none, or who says it is not in.
     pub(super) fn relay(&self, key: &StreamKey, connection: u64, text: &str) -> bool {
         let meetings = self.lock();
         let Some(peers) = meetings.get(key) else { return false };
+        if !peers.iter().any(|peer| peer.connection == connection) {
+            return false;
+        }
         let other = peers.iter().find(|peer| peer.connection != connection);
         other.is_some_and(|other| other.outlet.say(text.to_owned()))
     }

@@ -1,16 +1,18 @@
 //! Playing: which tracks a player gets, at first and when others begin or end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use sluice_media::Stream;
 use sluice_media::session::{Refusal, Request};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::message::Play;
 use super::reply::{self, Refusing};
-use super::session::{Context, Live, Orders, Role};
+use super::session::{Context, Live, Orders, Role, at};
 use super::{ask, media::Running};
 use crate::service::Refused;
 
@@ -39,6 +41,10 @@ pub(super) struct Tracks {
     /// An offer waits for its answer.
     waits: bool,
     look_at: Option<Instant>,
+    /// How many offers in a row lacked a stream that was asked for.
+    lacked: u32,
+    /// Media sections that are not to be sent: they are there to be told when the answer has been taken.
+    disabled: Vec<String>,
 }
 
 /// What a new look at a main track found.
@@ -60,6 +66,8 @@ pub(super) async fn play(ctx: Context, play: Play, request: Request, mut orders:
         offered: false,
         waits: false,
         look_at: None,
+        lacked: 0,
+        disabled: Vec::new(),
     };
     let opened = tokio::select! {
         opened = tracks.open(&ctx) => opened,
@@ -69,8 +77,8 @@ pub(super) async fn play(ctx: Context, play: Play, request: Request, mut orders:
         }
     };
     match opened {
-        Ok((mut running, change)) => {
-            tracks.offer(&ctx, &mut running, change);
+        Ok((running, change)) => {
+            tracks.offer(&ctx, &running, change);
             Live::new(ctx, running, Role::Player(Box::new(tracks))).run(orders).await;
         }
         Err(refusing) => ctx.error(&refusing),
@@ -93,7 +101,9 @@ impl Tracks {
             }
             match ctx.shared.media.offer(self.requests(&names)).await {
                 Ok(running) => {
-                    let change = Change { names, added: Vec::new(), removed: Vec::new() };
+                    let mut change = Change { names, added: Vec::new(), removed: Vec::new() };
+                    self.keep_offered(&mut change, &running.streams);
+                    change.removed.clear();
                     return Ok((running, change));
                 }
                 // It has ended since it was listed.
@@ -168,17 +178,26 @@ impl Tracks {
             if self.waits {
                 return std::future::pending().await;
             }
-            match (self.look_at, &mut self.changes) {
-                (Some(time), _) => {
-                    sleep_until(time).await;
+            let changes = self.changes.as_mut();
+            let news = async {
+                match changes {
+                    Some(changes) => changes.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let changed = tokio::select! {
+                () = at(self.look_at) => {
                     self.look_at = None;
                     return;
                 }
-                (None, Some(changes)) => match changes.changed().await {
-                    Ok(()) => self.look_at = Some(Instant::now() + TOGETHER),
-                    Err(_) => self.changes = None,
-                },
-                (None, None) => return std::future::pending().await,
+                changed = news => changed,
+            };
+            match changed {
+                Ok(()) => {
+                    let soon = Instant::now() + TOGETHER;
+                    self.look_at = Some(self.look_at.map_or(soon, |time| time.min(soon)));
+                }
+                Err(_) => self.changes = None,
             }
         }
     }
@@ -187,18 +206,35 @@ impl Tracks {
         self.look_at = Some(Instant::now() + LATER);
     }
 
+    /// Keeps of a change only what was offered indeed: some may be refused for a moment, or have no media yet. They are
+    /// tried again, ever more seldom.
+    pub(super) fn keep_offered(&mut self, change: &mut Change, streams: &[Arc<Stream>]) {
+        let is_offered = |name: &String| streams.iter().any(|stream| *stream.key().id == **name);
+        let lacking: Vec<String> = change.names.extract_if(.., |name| !is_offered(name)).collect();
+        if lacking.is_empty() {
+            self.lacked = 0;
+            return;
+        }
+        change.added.retain(is_offered);
+        let gone = lacking.into_iter().filter(|name| self.names.contains(name));
+        let gone: Vec<String> = gone.filter(|name| !change.removed.contains(name)).collect();
+        change.removed.extend(gone);
+        self.look_at = Some(Instant::now() + LATER * (1 << self.lacked.min(4)));
+        self.lacked += 1;
+    }
+
     /// Tells the client of an offer that was made.
-    pub(super) fn offer(&mut self, ctx: &Context, running: &mut Running, change: Change) {
+    pub(super) fn offer(&mut self, ctx: &Context, running: &Running, change: Change) {
         self.ended.clear();
-        (self.offered, self.waits) = (true, true);
+        let is_first = !std::mem::replace(&mut self.offered, true);
+        self.waits = true;
         if self.play.disabled {
             let is_new = |track: &str| {
                 let name = track.get("ARDAMSv".len()..).unwrap_or_default();
-                change.added.is_empty() || change.added.iter().any(|added| added == name)
+                is_first || change.added.iter().any(|added| added == name)
             };
-            for (mid, _) in running.mids.iter().filter(|(_, track)| is_new(track)) {
-                running.link.enable(mid, false);
-            }
+            let new = running.mids.iter().filter(|(_, track)| is_new(track));
+            self.disabled.extend(new.map(|(mid, _)| mid.clone()));
         }
         self.names = change.names;
         ctx.outlet.say(reply::description(
@@ -211,6 +247,20 @@ impl Tracks {
         for candidate in reply::candidates(&ctx.stream, &running.sdp, &ctx.subscriber) {
             ctx.outlet.say(candidate);
         }
+    }
+
+    /// Sends a media section or does not. Before its answer has come there is no such section yet: it is told then.
+    pub(super) fn enable(&mut self, running: &mut Running, mid: &str, enabled: bool) {
+        self.disabled.retain(|other| other != mid);
+        if self.waits && !enabled {
+            self.disabled.push(mid.to_owned());
+        }
+        running.link.enable(mid, enabled);
+    }
+
+    /// The answer has been taken: what is not to be sent is there now.
+    pub(super) fn accepted(&mut self, running: &mut Running) {
+        self.disabled.drain(..).for_each(|mid| running.link.enable(&mid, false));
     }
 
     /// The answer has come: the next offer may be made.

@@ -348,8 +348,9 @@ impl Live {
         let is_all = |track: &str| track.is_empty() || (track == ctx.stream && !tracks.has(track));
         match order {
             Order::Answer(sdp) => {
-                if let Err(refused) = running.link.accept(&sdp) {
-                    ctx.error(&Refusing::of(&refused, false));
+                match running.link.accept(&sdp) {
+                    Ok(()) => tracks.accepted(running),
+                    Err(refused) => ctx.error(&Refusing::of(&refused, false)),
                 }
                 tracks.answered();
             }
@@ -363,18 +364,19 @@ impl Live {
                 }
             }
             Order::Enable(track, media, enabled) => {
-                for (mid, of) in &running.mids {
-                    let (video, name) = split(of);
+                let is_all = is_all(&track);
+                for (mid, of) in running.mids.clone() {
+                    let (video, name) = split(&of);
                     let meant = media == Media::All || (media == Media::Video) == video;
-                    if meant && (is_all(&track) || name == track) {
-                        running.link.enable(mid, enabled);
+                    if meant && (is_all || name == track) {
+                        tracks.enable(running, &mid, enabled);
                     }
                 }
             }
             Order::Window(offset, size) => {
-                let videos = running.mids.iter().filter(|(_, of)| split(of).0);
+                let videos = running.mids.clone().into_iter().filter(|(_, of)| split(of).0);
                 for (n, (mid, _)) in videos.enumerate() {
-                    running.link.enable(mid, n >= offset && n - offset < size);
+                    tracks.enable(running, &mid, n >= offset && n - offset < size);
                 }
             }
             Order::Assignments => {
@@ -397,14 +399,18 @@ impl Live {
     /// Other streams belong to the main track now: they are offered, and those that are gone are not any more.
     async fn refresh(&mut self) {
         let Live { ctx, running, role: Role::Player(tracks), bridge, .. } = self else { return };
-        let Some(change) = tracks.look(ctx).await else { return };
+        let Some(mut change) = tracks.look(ctx).await else { return };
         let offered = tokio::time::timeout(OFFER, running.link.again(tracks.requests(&change.names))).await;
         let Ok(Ok(again)) = offered else {
             // One may have ended just now. Looking again tells.
             return tracks.look_later();
         };
+        tracks.keep_offered(&mut change, &again.streams);
         bridge.set_streams(&again.streams);
         (running.sdp, running.mids, running.streams) = (again.sdp, again.mids, again.streams);
+        if change.added.is_empty() && change.removed.is_empty() {
+            return;
+        }
         for (definition, ids) in [("subtrackAdded", &change.added), ("subtrackRemoved", &change.removed)] {
             for id in ids {
                 let fields = json!({"streamId": ctx.stream, "trackId": id});
@@ -440,7 +446,7 @@ fn split(track: &str) -> (bool, &str) {
     }
 }
 
-async fn at(time: Option<Instant>) {
+pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,

@@ -31,6 +31,8 @@ pub(super) struct Node {
     ids: AtomicU64,
     rooms: Mutex<HashMap<String, Vec<Subtrack>>>,
     changes: watch::Sender<u64>,
+    /// A stream that is published, but may not be played.
+    pub(super) refused: Mutex<String>,
     pub(super) requests: Mutex<Vec<Request>>,
     publishers: Mutex<HashMap<u64, Publisher>>,
 }
@@ -45,6 +47,7 @@ impl Node {
             ids: AtomicU64::new(1),
             rooms: Mutex::default(),
             changes: watch::Sender::new(0),
+            refused: Mutex::default(),
             requests: Mutex::default(),
             publishers: Mutex::default(),
         })
@@ -129,7 +132,9 @@ impl Node {
                 .filter(|stream| !stream.is_ended())
                 .ok_or_else(|| Refused::from(Refusal::NotLive(request.key.clone())))
         };
-        let streams = requests.iter().map(stream).collect::<Result<Vec<Arc<Stream>>, Refused>>()?;
+        let refused = self.refused.lock().unwrap().clone();
+        let requests: Vec<_> = requests.iter().filter(|(_, name)| *name != refused).collect();
+        let streams = requests.iter().copied().map(stream).collect::<Result<Vec<Arc<Stream>>, Refused>>()?;
         let mids = requests.iter().enumerate().flat_map(|(n, (_, name))| {
             ["v", "a"].map(|kind| (format!("{kind}{n}"), format!("ARDAMS{kind}{name}")))
         });
