@@ -13,8 +13,9 @@ use super::reception::Statistics;
 use super::rtcp::{Reception, SenderReport};
 use crate::agreed::Codec;
 
-/// The longest that video waits for a packet that is missing: three round trips of a long way.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// The longest that video waits for a packet that is missing: senders repeat one once a round trip, and three tries of a long
+/// way are to be had.
+const PATIENCE: Duration = Duration::from_millis(450);
 /// The shortest.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 /// Where packets are not sent again, they can only be late.
@@ -99,7 +100,7 @@ impl Source {
 
     /// How long a gap is waited for.
     fn patience(&self, rtt: Duration) -> Duration {
-        if self.repairs { (rtt * 3).clamp(SHORT_PATIENCE, PATIENCE) } else { LATE }
+        if self.repairs { (rtt * 4).clamp(SHORT_PATIENCE, PATIENCE) } else { LATE }
     }
 
     /// Takes a packet; `again` when it is a retransmission. Gives the round trip that a repair took.
