@@ -87,6 +87,8 @@ impl Source {
         self.statistics = Statistics::default();
         self.clock = Clock::new(self.rate, self.video);
         self.heard = false;
+        // Who has not been heard is not asked for a keyframe: its first frame wants one.
+        (self.keyframe.wanted, self.keyframe.came) = (None, None);
     }
 
     pub(super) fn is_video(&self) -> bool {
@@ -168,9 +170,9 @@ impl Source {
         (self.keyframe.wanted, self.keyframe.came) = (None, Some(now));
     }
 
-    /// When the last keyframe came.
+    /// When the last keyframe came, where another one can be asked for.
     pub(super) fn last_keyframe(&self) -> Option<Instant> {
-        self.keyframe.came
+        self.keyframe.came.filter(|_| self.video && self.heard)
     }
 
     /// When the sender is to be asked for a keyframe.
