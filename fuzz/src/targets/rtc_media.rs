@@ -89,7 +89,8 @@ pub(crate) fn rtp(data: &[u8]) {
         let (datagram, tail) = tail.split_at(length);
         rest = tail;
         let until = now + Duration::from_millis(u64::from(ms));
-        for calls in 0.. {
+        let mut calls = 0;
+        loop {
             assert!(calls < CALLS, "its time comes again and again");
             while let Some(compound) = ingest.feedback(now) {
                 assert!(compound.len() <= 1200 && compound.len() % 4 == 0);
@@ -97,6 +98,7 @@ pub(crate) fn rtp(data: &[u8]) {
             }
             match ingest.timeout() {
                 Some(at) if at <= until => {
+                    calls = if at > now { 0 } else { calls + 1 };
                     now = now.max(at);
                     ingest.handle_timeout(now, wall);
                 }

@@ -92,6 +92,8 @@ impl Source {
         self.statistics = Statistics::default();
         self.clock = Clock::new(self.rate, self.video);
         self.heard = None;
+        // Who has not been heard is not asked for a keyframe: its first frame wants one.
+        (self.keyframe.wanted, self.keyframe.came) = (None, None);
     }
 
     pub(super) fn is_video(&self) -> bool {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sluice_media::{TrackConfig, VideoCodec};
 
+use crate::agreed::Receiving;
 use kit::{Rig, audio_section, video_section};
 
 #[test]
@@ -126,4 +127,15 @@ fn a_source_that_says_goodbye_is_forgotten() {
     rig.video(9, 70, true);
     rig.pass(Duration::from_millis(10));
     assert_eq!(rig.read().numbers(0), [0, 70], "another one of the section goes on");
+}
+
+#[test]
+fn a_source_that_is_not_heard_yet_is_asked_for_nothing() {
+    let mut rig = Rig::new(&[video_section()]);
+    rig.video(1, 0, true);
+    rig.pass(Duration::from_millis(40));
+    rig.ingest.renegotiate(&[Receiving { ssrcs: vec![(7, None)], ..video_section() }]);
+    assert!(rig.pass(Duration::from_secs(5)).plis.is_empty());
+    rig.video(7, 1, false);
+    assert!(rig.pass(Duration::from_millis(40)).plis.contains(&7), "nobody can begin with its first frame");
 }
