@@ -46,8 +46,6 @@ impl Plan {
 /// Segments of the stream that is fetched are two seconds long.
 const SEGMENT_KBPS: usize = FILE * 8 / 2 / 1000;
 const SEGMENT_REQUESTS_A_SECOND: u32 = 800;
-/// The stream that is watched over WebRTC.
-const WEBRTC_KBPS: usize = 1500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measurement {
@@ -193,7 +191,7 @@ impl Bench<'_> {
     }
 
     fn webrtc(&self) -> Result<Vec<Sample>, Error> {
-        let _publisher = self.publish(&Published::Whip { kbps: WEBRTC_KBPS }, 3)?;
+        let _publisher = self.publish(&Published::Whip(&self.kit.slim), 3)?;
         let url = self.server.whep_url("bench");
         let play = |viewers: u32| self.load(&["play-whep", "--url", &url], viewers, 50, self.plan.window);
         let [few, some, many] = self.plan.webrtc;

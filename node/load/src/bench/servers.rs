@@ -38,18 +38,27 @@ pub(super) struct Kit {
     pub(super) mediamtx: Option<PathBuf>,
     /// The stream that is watched: 720p30, 2 Mbit/s, as FLV.
     pub(super) media: PathBuf,
+    /// The stream that is watched over WebRTC.
+    pub(super) slim: PathBuf,
     generator: PathBuf,
 }
 
 impl Kit {
     pub(super) fn new(options: &Bench) -> Result<Self, Error> {
-        let media = options.media.join("720p30.flv");
-        for path in [&options.node, &options.nginx, &media].into_iter().chain(&options.mediamtx) {
+        let (media, slim) = (options.media.join("720p30.flv"), options.media.join("720p30-1500.flv"));
+        for path in [&options.node, &options.nginx, &media, &slim].into_iter().chain(&options.mediamtx) {
             fs::metadata(path).map_err(|e| Error::File(path.clone(), e))?;
         }
         let node = fs::canonicalize(&options.node)?;
         let mediamtx = options.mediamtx.as_ref().map(fs::canonicalize).transpose()?;
-        Ok(Kit { node, nginx: options.nginx.clone(), mediamtx, media, generator: std::env::current_exe()? })
+        Ok(Kit {
+            node,
+            nginx: options.nginx.clone(),
+            mediamtx,
+            media,
+            slim,
+            generator: std::env::current_exe()?,
+        })
     }
 
     /// Starts a server and waits until it answers.
@@ -139,15 +148,13 @@ impl Kit {
     pub(super) fn publish(&self, server: &Server, stream: &Published<'_>) -> Result<Process, Error> {
         let mut command = Command::new(&self.generator);
         let (how, url) = match stream {
-            Published::Whip { .. } => ("publish-whip", server.whip_url("bench")),
+            Published::Whip(_) => ("publish-whip", server.whip_url("bench")),
             Published::File(_) | Published::Synthetic { .. } => ("publish", server.rtmp_url("bench")),
         };
         command.args([how, "--duration", "1h", "--url", &url]);
         match stream {
-            Published::File(path) => command.arg("--file").arg(path),
-            Published::Synthetic { kbps } | Published::Whip { kbps } => {
-                command.args(["--kbps", &kbps.to_string()])
-            }
+            Published::File(path) | Published::Whip(path) => command.arg("--file").arg(path),
+            Published::Synthetic { kbps } => command.args(["--kbps", &kbps.to_string()]),
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         Ok(Process(child))
@@ -160,10 +167,8 @@ pub(super) enum Published<'a> {
     Synthetic {
         kbps: usize,
     },
-    /// A made-up stream with Opus, over WHIP.
-    Whip {
-        kbps: usize,
-    },
+    /// The pictures of the file, with Opus, over WHIP.
+    Whip(&'a Path),
 }
 
 /// A server that runs.
