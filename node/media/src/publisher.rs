@@ -487,12 +487,8 @@ impl Writer {
     fn announce(&mut self, stamp: Stamp) {
         let stamp = Arc::new(stamp);
         for lane in &mut self.tracks {
-            // A track that brings nothing does not pile them up.
-            if lane.pending.len() == PENDING {
-                lane.pending.pop_front();
-            }
             lane.pending.push_back(stamp.clone());
-            // One too many tells that the track is behind.
+            // A track that brings nothing does not pile them up; one too many tells that it is behind.
             if lane.pending.len() > PENDING + 1 {
                 lane.pending.pop_front();
             }
