@@ -161,16 +161,32 @@ async fn a_publisher_connects_restarts_ice_and_leaves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_goodbye_leaves_the_stream_to_whoever_comes_back() {
+    goodbye(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_ends_the_stream_where_it_is_meant_so() {
+    goodbye(true).await;
+}
+
+async fn goodbye(ends: bool) {
     let (service, hub) = serve();
     let mut client = client().await;
     client.connection.create_data_channel("cam1", None).await.unwrap();
     let mut opened = service.publish(request("cam1"), &client.offer().await).await.unwrap();
+    if ends {
+        opened.session.end_by_goodbye();
+    }
     client.takes_answer(&opened.sdp).await;
     client.is_connected().await;
     until(&mut opened.events, |event| matches!(event, SessionEvent::Open { .. })).await;
     client.connection.close().await.unwrap();
     until(&mut opened.events, |event| matches!(event, SessionEvent::Closed(Closed::ByPeer))).await;
-    assert!(hub.get(&request("cam1").key).is_some_and(|stream| stream.is_interrupted()));
+    let left = hub.get(&request("cam1").key);
+    match ends {
+        true => assert!(left.is_none()),
+        false => assert!(left.is_some_and(|stream| stream.is_interrupted())),
+    }
 }
 
 /// Publishes sound for as long as it is polled.

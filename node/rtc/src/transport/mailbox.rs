@@ -1,6 +1,7 @@
 //! Commands to one session, from any thread: bounded, and the end always gets through.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_media::StopReason;
@@ -55,12 +56,14 @@ struct State {
 /// The commands of one session.
 pub(super) struct Mailbox {
     id: SessionId,
+    /// Whether the other side's goodbye ends the stream that it publishes.
+    pub(super) ends_by_goodbye: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Mailbox {
     pub(super) fn new(id: SessionId) -> Self {
-        Mailbox { id, state: Mutex::default() }
+        Mailbox { id, ends_by_goodbye: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Whose it is.

@@ -415,6 +415,12 @@ impl Session {
         self.mailbox.want_keyframe();
     }
 
+    /// From now on the goodbye of one who publishes ends its stream, as WHIP's clients mean it: many say it before their DELETE.
+    /// Otherwise the stream waits for its publisher: AMS's clients say goodbye before they come back.
+    pub fn end_by_goodbye(&self) {
+        self.mailbox.ends_by_goodbye.store(true, Relaxed);
+    }
+
     /// Ends it with a goodbye; a publisher's stream ends with it.
     pub fn close(self) {
         // Dropping it afterwards changes nothing: the first ending counts.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
@@ -355,11 +356,10 @@ impl Driven {
         self.events.closed(over.closed);
     }
 
-    /// The connection ended by itself. A goodbye ends no stream: AMS's clients say it before they come back, and who is done says so
-    /// in signalling (WHIP's DELETE, AMS's `stop`).
+    /// The connection ended by itself. Whether a goodbye ends a stream is a matter of signalling.
     fn lost(&self, why: String) -> Over {
         match self.link.said_goodbye() {
-            true => Over { closed: Closed::ByPeer, finish: false },
+            true => Over { closed: Closed::ByPeer, finish: self.mailbox.ends_by_goodbye.load(Relaxed) },
             false => Over { closed: Closed::Silent(why), finish: false },
         }
     }

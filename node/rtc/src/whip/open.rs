@@ -63,7 +63,11 @@ pub(super) trait Media: Send + Sync + 'static {
 impl Media for Service {
     async fn open(&self, role: Role, request: Request, offer: &str) -> Result<Running, Refused> {
         let opened = match role {
-            Role::Publisher => self.publish(request, offer).await?,
+            Role::Publisher => {
+                let opened = self.publish(request, offer).await?;
+                opened.session.end_by_goodbye();
+                opened
+            }
             Role::Player => self.play(request, offer).await?,
         };
         let Opened { sdp, session, events, negotiation, streams } = opened;
