@@ -148,6 +148,10 @@ impl Link for Pretended {
         }
     }
 
+    fn answer(&mut self, offer: &str) -> Result<String, Refused> {
+        Ok(offer.to_owned())
+    }
+
     fn accept(&mut self, _answer: &str) -> Result<(), Refused> {
         Ok(())
     }
@@ -198,6 +202,8 @@ impl Directory for Pretending {
     async fn subscribers(&self, _app: &str, _id: &str, _offset: usize, size: usize) -> Vec<Value> {
         vec![Value::Null; size.min(3)]
     }
+
+    fn end_if_left(&self, _app: &str, _id: &str) {}
 
     async fn set_meta_data(&self, _app: &str, _id: &str, _meta_data: &str) -> Result<(), String> {
         Err("not here".into())

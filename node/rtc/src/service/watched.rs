@@ -75,7 +75,8 @@ mod tests {
     use bytes::Bytes;
     use sluice_media::session::{Protocol, Refusal, Request};
     use sluice_media::{
-        AudioConfig, Hub, Origin, Publisher, StreamKey, StreamSettings, TrackConfig, VideoCodec,
+        AudioConfig, Frame, Hub, Origin, Publisher, StreamKey, StreamSettings, Timestamp, TrackConfig,
+        VideoCodec,
     };
 
     use super::*;
@@ -141,7 +142,14 @@ mod tests {
     #[tokio::test]
     async fn a_slow_stream_holds_the_others_up_for_a_moment_only() {
         let hub = Hub::new(Duration::ZERO);
-        let _opus = publisher(&hub, AudioCodec::Opus);
+        let mut opus = publisher(&hub, AudioCodec::Opus);
+        opus.expect_video(false);
+        for n in 0..5 {
+            let time = Timestamp::from_millis(20 * n);
+            let payload = Bytes::from_static(&[0xfc, 0xff, 0xfe]);
+            opus.write(0, Frame { dts: time, pts: time, keyframe: true, payload }).unwrap();
+        }
+        opus.flush();
         let listen = vec![([127, 0, 0, 1], 0).into()];
         let rtc = crate::Rtc::start(crate::Settings { listen, shards: 1, ..Default::default() }).unwrap();
         let node = Arc::new(Slow(hub.clone()));
