@@ -178,7 +178,7 @@ impl Source {
     /// When the next keyframe is to be wished for if they should come this often, unless one is wanted already or the source is
     /// silent by then.
     pub(super) fn next_keyframe(&self, every: Duration) -> Option<Instant> {
-        let last = self.keyframe.came.filter(|_| self.keyframe.wanted.is_none())?;
+        let last = self.keyframe.came.filter(|_| self.video && self.keyframe.wanted.is_none())?;
         Some(last + every).filter(|at| self.is_heard(*at))
     }
 
