@@ -20,8 +20,8 @@ pub(super) fn assemble(payloads: &[Bytes]) -> Result<Bytes, Broken> {
         if (header & 0x80 != 0) != continues {
             return Err(Broken("an AV1 OBU whose fragments do not follow each other"));
         }
-        let count = (header >> 4) & 3;
-        let mut index = 0;
+        let count = usize::from((header >> 4) & 3);
+        let mut index: usize = 0;
         while !rest.is_empty() {
             index += 1;
             let element = if count != 0 && index == count {
