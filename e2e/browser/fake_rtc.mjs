@@ -124,7 +124,8 @@ export async function serveRtc(tab, pages, state = {}) {
       const path = new URL(request.url, "http://node").pathname;
       if (/^\/[^/]+\/(whip|whep)\//.test(path)) return await session(request, response, path);
       if (path === "/empty") return response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>node</title>");
-      const name = path.replace(/^\/[^/]+\/(play|publish)\.html$/, "/$1.html");
+      // A node has them under each app; in `dist/` they are once.
+      const name = pages.startsWith("http") ? path : path.replace(/^\/[^/]+\/(play|publish)\.html$/, "/$1.html");
       const page = await pageOf(pages, name).catch(() => null);
       if (page === null) response.writeHead(404).end();
       else response.writeHead(200, page.headers).end(page.body);
