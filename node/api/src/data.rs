@@ -8,8 +8,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use sluice_media::StreamKey;
 use sluice_media::aside::{LARGEST_MESSAGE, Message, Sender};
-use sluice_media::{StreamKey, TrackConfig};
 use sluice_store::App;
 
 use crate::reply::{Failed, Outcome, json};
@@ -57,20 +57,13 @@ pub(crate) async fn renditions(
         return Ok(json(StatusCode::OK, &Vec::<Rendition>::new()));
     };
     let configs = stream.configs();
-    let videos: Vec<_> = configs
-        .iter()
-        .filter_map(|config| match &**config {
-            TrackConfig::Video(video) => Some(video),
-            TrackConfig::Audio(_) => None,
-        })
-        .collect();
-    let bitrate = (stream.stats().bytes.per_second(stream.second()) * 8.0).round() as u64;
+    let videos: Vec<_> = configs.iter().filter_map(|config| config.video()).collect();
     let all: Vec<Rendition> = videos
         .iter()
         .map(|video| Rendition {
             video_height: video.height,
             video_width: video.width,
-            video_bitrate: if videos.len() == 1 { bitrate } else { 0 },
+            video_bitrate: if videos.len() == 1 { stream.bitrate() } else { 0 },
             audio_bitrate: 0,
             video_codec: video.codec.name(),
         })

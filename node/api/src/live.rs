@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sluice_media::session::Protocol;
-use sluice_media::{Stream, StreamKey, TrackConfig};
+use sluice_media::{Stream, StreamKey};
 use sluice_store::{Broadcast, BroadcastUpdate, Status};
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ pub fn live_update(stream: &Stream, now: i64) -> BroadcastUpdate {
         update_time: Some(now),
         duration: Some(now.saturating_sub(millis(stream.started())).max(0)),
         received_bytes: Some(clamp(stats.bytes_in.load(Relaxed))),
-        bitrate: Some((stats.bytes.per_second(second) * 8.0).round() as i64),
+        bitrate: Some(clamp(stream.bitrate())),
         speed: Some((stats.media_ms.per_second(second) / 10.0).round() / 100.0),
         width: Some(width),
         height: Some(height),
@@ -61,10 +61,8 @@ fn picture(stream: &Stream) -> (i32, i32) {
     stream
         .configs()
         .iter()
-        .find_map(|c| match &**c {
-            TrackConfig::Video(v) => Some((clamp(v.width.into()), clamp(v.height.into()))),
-            TrackConfig::Audio(_) => None,
-        })
+        .find_map(|c| c.video())
+        .map(|v| (clamp(v.width.into()), clamp(v.height.into())))
         .unwrap_or_default()
 }
 
@@ -348,15 +346,9 @@ fn live_stream(state: &ApiState, stream: &Stream, record: Option<Broadcast>) -> 
         status: Status::Broadcasting,
         publish_type: record.publish_type,
         start_time: millis(stream.started()),
-        bitrate: (stats.bytes.per_second(second) * 8.0).round() as i64,
-        video_codec: configs.iter().find_map(|c| match &**c {
-            TrackConfig::Video(v) => Some(v.codec.name()),
-            TrackConfig::Audio(_) => None,
-        }),
-        audio_codec: configs.iter().find_map(|c| match &**c {
-            TrackConfig::Audio(a) => Some(a.codec.name()),
-            TrackConfig::Video(_) => None,
-        }),
+        bitrate: clamp(stream.bitrate()),
+        video_codec: configs.iter().find_map(|c| c.video()).map(|v| v.codec.name()),
+        audio_codec: configs.iter().find_map(|c| c.audio()).map(|a| a.codec.name()),
         width,
         height,
         frame_rate: (frame_rate * 100.0).round() / 100.0,

@@ -129,6 +129,22 @@ impl TrackConfig {
         matches!(self, TrackConfig::Video(_))
     }
 
+    /// What it says of pictures, if it is video.
+    pub fn video(&self) -> Option<&VideoConfig> {
+        match self {
+            TrackConfig::Video(video) => Some(video),
+            TrackConfig::Audio(_) => None,
+        }
+    }
+
+    /// What it says of sound, if it is audio.
+    pub fn audio(&self) -> Option<&AudioConfig> {
+        match self {
+            TrackConfig::Video(_) => None,
+            TrackConfig::Audio(audio) => Some(audio),
+        }
+    }
+
     /// The codec string of RFC 6381.
     pub fn codec_string(&self) -> &str {
         match self {

@@ -194,6 +194,11 @@ impl Stream {
         self.started.0.elapsed().as_secs()
     }
 
+    /// Bits per second from the publisher, over the last whole seconds.
+    pub fn bitrate(&self) -> u64 {
+        (self.stats.bytes.per_second(self.second()) * 8.0).round() as u64
+    }
+
     /// How long ago its last frame came, or its publisher, when that sent none yet.
     pub fn silent_for(&self) -> Duration {
         self.started.0.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))

@@ -16,6 +16,7 @@ pub mod agreed;
 pub mod egress;
 pub mod ingest;
 pub mod peer;
+mod random;
 pub mod rtp;
 pub mod sdp;
 pub mod service;

@@ -94,7 +94,7 @@ fn owned(key: &StreamKey, live: &Live) -> Owned {
         id: key.id.clone(),
         epoch: live.epoch,
         interrupted: stream.is_interrupted(),
-        bitrate: (stream.stats().bytes.per_second(stream.second()) * 8.0).round() as u64,
+        bitrate: stream.bitrate(),
         viewers: viewers(stream),
         numbers: numbers(stream).unwrap_or(live.reserved),
         part: live.part().map(Arc::new),

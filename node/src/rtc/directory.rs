@@ -9,7 +9,7 @@ use sluice_api::ApiState;
 use sluice_cluster::directory::Directory as Nodes;
 use sluice_cluster::member::Part;
 use sluice_media::session::Protocol;
-use sluice_media::{StopReason, Stream, StreamKey, TrackConfig};
+use sluice_media::{StopReason, Stream, StreamKey};
 use sluice_rtc::signal::{AppSettings, Directory, Distribution, Rendition, Subtrack};
 use sluice_store::BroadcastUpdate;
 use tokio::sync::watch;
@@ -185,9 +185,7 @@ impl Directory for Known {
 
     async fn renditions(&self, app: &str, id: &str) -> Option<Vec<Rendition>> {
         if let Some(stream) = self.stream(app, id) {
-            let second = stream.second();
-            let bitrate = (stream.stats().bytes.per_second(second) * 8.0).round() as u64;
-            return Some(renditions(&stream, bitrate));
+            return Some(renditions(&stream));
         }
         let broadcast = self.broadcast(app, id).await?;
         if broadcast["status"] != "broadcasting" {
@@ -242,15 +240,9 @@ impl Directory for Known {
 }
 
 /// The video tracks of a stream; of one rendition the bitrate is that of the stream.
-fn renditions(stream: &Stream, bitrate: u64) -> Vec<Rendition> {
-    let configs = stream.configs();
-    let videos: Vec<_> = configs
-        .iter()
-        .filter_map(|config| match &**config {
-            TrackConfig::Video(video) => Some(video),
-            TrackConfig::Audio(_) => None,
-        })
-        .collect();
+fn renditions(stream: &Stream) -> Vec<Rendition> {
+    let (configs, bitrate) = (stream.configs(), stream.bitrate());
+    let videos: Vec<_> = configs.iter().filter_map(|config| config.video()).collect();
     // By their share of the pixels, where they were not measured apart.
     let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
     let all: u64 = videos.iter().map(|v| pixels(v.width, v.height)).sum::<u64>().max(1);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::agreed::Sending;
+use crate::random::mix;
 
 mod choose;
 mod estimate;
@@ -479,14 +480,6 @@ fn push(events: &mut VecDeque<EgressEvent>, event: EgressEvent) {
 /// The feed of each section: tracks are numbered `2 * feed`, and one more for its sound.
 fn owners(feeds: &[Arc<Feed>], sections: &[Sending]) -> Vec<usize> {
     sections.iter().map(|s| (s.track / 2).min(feeds.len().saturating_sub(1))).collect()
-}
-
-/// The next of a row of numbers that look random (SplitMix64).
-fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
 }
 
 #[cfg(test)]

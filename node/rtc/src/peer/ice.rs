@@ -12,6 +12,7 @@ use super::Path;
 use super::certificate::Certificate;
 use super::stun::{self, Binding, Request, Response};
 use crate::agreed::IceCredentials;
+use crate::random::Row;
 
 /// Without a check for so long, the other side is gone (RFC 7675, 5.1).
 pub(super) const CONSENT: Duration = Duration::from_secs(30);
@@ -43,7 +44,7 @@ pub(super) struct Ice {
 /// A path that we check.
 struct Dial {
     path: Path,
-    random: u64,
+    random: Row,
     tie_breaker: u64,
     transaction: [u8; 12],
     next: Instant,
@@ -93,13 +94,13 @@ impl Ice {
     pub(super) fn dial(&mut self, path: Path, seed: u64, now: Instant) {
         let mut dial = Dial {
             path,
-            random: seed,
+            random: Row::new(seed),
             tie_breaker: 0,
             transaction: [0; 12],
             next: now,
             interval: FIRST_CHECK,
         };
-        dial.tie_breaker = dial.random();
+        dial.tie_breaker = dial.random.draw();
         dial.renew();
         self.dial = Some(dial);
     }
@@ -218,17 +219,8 @@ impl Ice {
 }
 
 impl Dial {
-    /// SplitMix64: nothing that must not be guessed hangs on it, for the password signs each message.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn renew(&mut self) {
-        let (high, low) = (self.random(), self.random());
+        let (high, low) = (self.random.draw(), self.random.draw());
         self.transaction[..8].copy_from_slice(&high.to_be_bytes());
         self.transaction[8..].copy_from_slice(&low.to_be_bytes()[..4]);
     }

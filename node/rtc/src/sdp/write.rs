@@ -8,6 +8,7 @@ use super::Local;
 use super::media::{Direction, Feedback, URIS, parameter, slots};
 use super::transport::write_fingerprint;
 use crate::agreed::{Codec, Extensions, Payload};
+use crate::random::Row;
 
 /// The largest message that we take over a data channel, in bytes.
 const LARGEST_MESSAGE: usize = sluice_media::aside::LARGEST_MESSAGE;
@@ -283,23 +284,18 @@ pub(super) fn fmtp_of_answer(codec: Codec, theirs: &str) -> String {
 /// SSRCs of a session, the same ones for the same seed. No two are alike.
 #[derive(Clone, Debug)]
 pub(super) struct Ssrcs {
-    state: u64,
+    row: Row,
     drawn: Vec<u32>,
 }
 
 impl Ssrcs {
     pub(super) fn new(seed: u64) -> Self {
-        Ssrcs { state: seed, drawn: Vec::new() }
+        Ssrcs { row: Row::new(seed), drawn: Vec::new() }
     }
 
     pub(super) fn draw(&mut self) -> u32 {
         loop {
-            // SplitMix64.
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let ssrc = (z >> 32) as u32;
+            let ssrc = (self.row.draw() >> 32) as u32;
             if ssrc != 0 && !self.drawn.contains(&ssrc) {
                 self.drawn.push(ssrc);
                 return ssrc;
