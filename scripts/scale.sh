@@ -2,7 +2,7 @@
 # What takes longer than `make test` may: 500 publishers of 100 kbit/s for 60 s against a node of its own (says CPU and
 # memory, fails when a stream is lost); then a minute of garbage on every port beside a live stream, and a minute of
 # LL-HLS checked against the specification; then clusters whose nodes and database are killed, cut off and taken away, and WebRTC
-measured across one.
+# measured across one.
 # Arguments go to `sluice-load ingest` (-n 1000, --duration 10s, --kbps 200, ...).
 . "$(dirname "$0")/lib.sh"
 
@@ -36,8 +36,8 @@ if [ "$(id -u)" = 0 ]; then
   for mode in mongodb static multicast; do scripts/cluster.sh partition --mode $mode; done
 fi
 
-say "WebRTC: glass to glass across a cluster, a viewer behind a bad link"
-scripts/webrtc.sh latency impaired
+say "WebRTC: glass to glass across a cluster, a viewer behind a bad link, 300 viewers at once beside garbage"
+scripts/webrtc.sh latency impaired crowd
 
 say "the operator: what 2,000 nodes at rest cost it"
 cargo test --quiet --profile ci -p sluice-operator --lib -- nodes::tests::cost --ignored --nocapture

@@ -1,5 +1,5 @@
 #!/bin/bash
-# WebRTC across a cluster of real nodes, in a real browser: webrtc.sh [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60]
+# WebRTC across a cluster of real nodes, in a real browser: webrtc.sh [adaptor|pages|gstreamer|latency|impaired|crowd ...] [--shots DIR] [--seconds 60]
 # All when none is named. Uses target/ci, or what SLUICE_NODE_BINARY names.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,6 +1,6 @@
 """WebRTC across a cluster of real nodes, with a real browser: two origins and two edges on this machine.
 
-    run.py [adaptor|pages|gstreamer|latency|impaired ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
+    run.py [adaptor|pages|gstreamer|latency|impaired|crowd ...] [--shots DIR] [--seconds 60] [--base 23900] [--only PART,…] [--keep]
 
 All when none is named:
     adaptor    Ant Media's client from npm, unmodified: publish, play on an edge, quality, data, refusals, rooms, peers, drain
@@ -8,6 +8,7 @@ All when none is named:
     gstreamer  GStreamer publishes by WHIP to an origin and plays by WHEP from an edge
     latency    glass to glass, WHIP to WHEP through origin and edge
     impaired   a viewer, then a publisher behind a bad link (relay.py)
+    crowd      300 viewers within 10 s beside 10,000 hostile datagrams a second
 """
 
 import argparse
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT / "e2e/cluster"))
 import checks as checking
 from cluster import LOCAL, Cluster
 
-PARTS = ("adaptor", "pages", "gstreamer", "latency", "impaired")
+PARTS = ("adaptor", "pages", "gstreamer", "latency", "impaired", "crowd")
 PATIENCE = 600
 
 
@@ -53,6 +54,7 @@ def commands(cluster, relays, given):
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
         "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relays["e2"],
                      "--origin-media", o1.media, "--uplink", relays["o1"], "--seconds", given.seconds, "--parts", given.impaired],
+        "crowd": [sys.executable, ROOT / "e2e/webrtc/crowd.py", "--base", o1.url, "--media", o1.media],
     }
 
 
@@ -83,7 +85,7 @@ def main():
             command = [str(word) for word in commands(cluster, relays, given)[part]]
             if command[0].endswith(".mjs"):
                 command.insert(0, "node")
-            if given.shots and part not in ("latency", "gstreamer"):
+            if given.shots and part not in ("latency", "gstreamer", "crowd"):
                 command += ["--shots", given.shots]
             try:
                 done = subprocess.run(command, timeout=PATIENCE, check=False).returncode

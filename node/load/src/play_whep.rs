@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::rtc::{Got, Received, Session, Wants};
 use crate::run::{self, Client, Stop};
 use crate::stamp::Seeker;
-use crate::stats::{Arrivals, Stats, now};
+use crate::stats::{Arrivals, Stats};
 use crate::target;
 
 /// How often the server is told what came.
@@ -23,7 +23,8 @@ pub(crate) fn run(options: &PlayWhep) -> Result<Report, Error> {
     let parse = |url: &String| Server::parse(url, load.allow_remote);
     let servers = target::each(load).iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let every = options.decrypt_every as usize;
-    run::run("play-whep", load, |Client { index, stats, stop }| {
+    let turn = Duration::from_millis(options.turn_ms.into());
+    run::run_in_turns("play-whep", load, turn, |Client { index, stats, stop }| {
         let server = servers[index].clone();
         async move { play(index, &stats, &server, index % every == 0, stop).await }
     })
@@ -94,10 +95,10 @@ impl Viewer<'_> {
         let video = session.answer.video;
         let mut moved = false;
         let mut got = |got: Got<'_>| match got {
-            Got::Sealed(packet) => {
+            Got::Sealed(packet, arrival) => {
                 stats.packets.fetch_add(1, Relaxed);
                 stats.bytes.fetch_add(packet.len() as u64, Relaxed);
-                received.packet(packet, Instant::now());
+                received.packet(packet, arrival.at);
                 if !std::mem::replace(live, true) {
                     stats.started(begin.elapsed());
                 }
@@ -107,10 +108,10 @@ impl Viewer<'_> {
                     stats.frame(*index);
                 }
             }
-            Got::Rtp(packet) => {
+            Got::Rtp(packet, arrival) => {
                 if let Some(stamp) = seeker.stamps(packet).next() {
                     *stamped = true;
-                    arrivals.saw(stats, *index, stamp, now());
+                    arrivals.saw(stats, *index, stamp, arrival.wall);
                 }
             }
             Got::Rtcp(_) => {}

@@ -16,6 +16,7 @@ use tokio::time::{sleep_until, timeout};
 use super::{Answer, Offer, Wants};
 use crate::error::Error;
 use crate::http::{self, Server};
+use crate::stats::now;
 
 /// Time until media can flow.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,15 +42,34 @@ pub(crate) struct Session {
     out: Vec<u8>,
     /// Whether what comes is decrypted.
     decrypts: bool,
+    /// When the newest datagram came.
+    arrived: Arrival,
+}
+
+/// When a datagram came to this machine, whenever it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    /// Nanoseconds since 1970, as [`now`].
+    pub(crate) wall: u64,
+}
+
+impl Arrival {
+    /// `told` is what the kernel says, as time since 1970.
+    fn of(told: Option<Duration>) -> Self {
+        let (at, wall) = (Instant::now(), now());
+        let age = wall.saturating_sub(told.map_or(wall, |told| told.as_nanos() as u64));
+        Arrival { at: at.checked_sub(Duration::from_nanos(age)).unwrap_or(at), wall: wall - age }
+    }
 }
 
 /// What came.
 #[derive(Debug)]
 pub(crate) enum Got<'a> {
     /// An RTP packet as it came: its header is in clear.
-    Sealed(&'a [u8]),
+    Sealed(&'a [u8], Arrival),
     /// An RTP packet, decrypted.
-    Rtp(&'a [u8]),
+    Rtp(&'a [u8], Arrival),
     /// An RTCP compound packet, decrypted.
     Rtcp(&'a [u8]),
 }
@@ -105,6 +125,7 @@ impl Session {
             buffer: vec![0; BUFFER],
             out: Vec::new(),
             decrypts,
+            arrived: Arrival::of(None),
         };
         session.flush(now, &mut |_| {})?;
         while !session.is_connected() {
@@ -155,8 +176,9 @@ impl Session {
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(e) => return Err(e.into()),
             }
-            let [RecvMeta { len, stride, .. }] = meta;
+            let [RecvMeta { len, stride, timestamp, .. }] = meta;
             let now = Instant::now();
+            self.arrived = Arrival::of(timestamp);
             let buffer = std::mem::take(&mut self.buffer);
             for datagram in buffer[..len.min(buffer.len())].chunks(stride.max(1)) {
                 self.datagram(datagram, now, got);
@@ -169,7 +191,7 @@ impl Session {
     fn datagram(&mut self, datagram: &[u8], now: Instant, got: &mut impl FnMut(Got<'_>)) {
         let rtp = matches!(datagram, [128..=191, 0..=191 | 224.., ..]);
         if rtp {
-            got(Got::Sealed(datagram));
+            got(Got::Sealed(datagram, self.arrived));
             if !self.decrypts {
                 return;
             }
@@ -182,7 +204,7 @@ impl Session {
         while let Some(output) = self.peer.poll(now) {
             match output {
                 Output::Send { datagram, .. } => self.transmit(&datagram)?,
-                Output::Rtp(packet) => got(Got::Rtp(&packet)),
+                Output::Rtp(packet) => got(Got::Rtp(&packet, self.arrived)),
                 Output::Closed(why) => return Err(Error::Rtc(why)),
                 Output::Rtcp(compound) => got(Got::Rtcp(&compound)),
                 Output::Connected | Output::Selected(_) | Output::Open { .. } | Output::Message { .. } => {}
@@ -341,8 +363,8 @@ mod tests {
         while open < 30 {
             session
                 .turn(Some(Instant::now() + PATIENCE), &mut |got| match got {
-                    Got::Sealed(_) => sealed += 1,
-                    Got::Rtp(packet) => {
+                    Got::Sealed(..) => sealed += 1,
+                    Got::Rtp(packet, _) => {
                         assert!(packet.ends_with(b"picture"));
                         open += 1;
                     }
