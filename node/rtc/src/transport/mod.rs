@@ -30,7 +30,7 @@ pub mod tcp;
 mod timers;
 mod viewers;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_media::Publisher;
@@ -80,6 +80,15 @@ impl CallSocket {
     /// Its host candidates.
     pub fn candidates(&self) -> &[SocketAddr] {
         &self.candidates
+    }
+
+    /// Whether it can send there at all.
+    pub fn reaches(&self, remote: &SocketAddr) -> bool {
+        // One for IPv6 takes IPv4 as well, when it is for all addresses.
+        self.socket.local_addr().is_ok_and(|own| match own.ip() {
+            IpAddr::V6(ip) => remote.is_ipv6() || ip.is_unspecified(),
+            IpAddr::V4(_) => remote.is_ipv4(),
+        })
     }
 }
 
