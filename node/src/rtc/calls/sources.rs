@@ -9,6 +9,7 @@ use sluice_media::StreamKey;
 use sluice_rtc::SessionEvent;
 use sluice_rtc::client::{Endpoint, Kind};
 use sluice_rtc::service::Service;
+use sluice_rtc::transport::Closed;
 use sluice_store::{BroadcastUpdate, LIST_LIMIT, ListQuery, Result, Status};
 use tokio::sync::{Notify, watch};
 
@@ -204,6 +205,11 @@ impl Sources {
                     Some(SessionEvent::Connected) => attempts.works(),
                     Some(SessionEvent::Closed(why)) => {
                         call.end(false).await;
+                        let was_stopped = matches!(why, Closed::Stopped(_));
+                        // Who stops a stream says so in its record, too, which is just being read.
+                        if was_stopped && tokio::time::timeout(LOOK, told(end)).await.is_ok() {
+                            return Ok(());
+                        }
                         return Err(describe(&why));
                     }
                     Some(_) => {}
