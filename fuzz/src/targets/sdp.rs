@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use sluice_media::{AudioCodec, VideoCodec};
 use sluice_rtc::agreed::{Codec, Fingerprint, IceCredentials};
 use sluice_rtc::sdp::{
-    Answered, Local, Offered, Outgoing, SdpError, Takes, answer_player, answer_publisher, check_player,
-    candidates, fragment::Fragment, offer_player, offer_source, offer_target,
+    Answered, Local, Offered, Outgoing, SdpError, Takes, answer_player, answer_publisher, candidates,
+    check_player, fragment::Fragment, offer_player, offer_source, offer_target,
 };
 
 /// Lines, and what of them matters.
