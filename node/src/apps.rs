@@ -54,6 +54,11 @@ impl Apps {
         Ok(apps)
     }
 
+    /// The names of all.
+    pub fn names(&self) -> Vec<String> {
+        self.known().keys().cloned().collect()
+    }
+
     async fn begin(&self) -> Result<()> {
         // Only at the first start: what was deleted since stays so.
         if self.store.apps().await?.is_empty() {

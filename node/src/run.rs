@@ -30,7 +30,7 @@ use crate::drain::{Drains, Order};
 use crate::exit::{Exit, Failure};
 use crate::http::tls::Identity;
 use crate::http::{Dispatch, Limits, Server, Streams as Playback};
-use crate::rtc::WebRtc;
+use crate::rtc::{Calls, Tasks, WebRtc};
 use crate::streams::claim::{Alone, Claims};
 use crate::streams::door::{Door, Takes};
 use crate::streams::{Me, Streams, unix_ms};
@@ -169,6 +169,7 @@ struct Node {
     http: HttpServer,
     rtmp: sluice_rtmp::Server,
     webrtc: Option<Arc<WebRtc>>,
+    calls: Arc<Calls>,
     bridges: Arc<Bridges>,
     identity: Option<Arc<Identity>>,
     admin_token: AdminToken,
@@ -270,7 +271,15 @@ impl Node {
         let door = Arc::new(Door::new(streams.clone(), fetching.as_ref().map(|f| f.fetch()), takes));
 
         let nodes = joining.as_ref().map(Joining::directory);
-        let webrtc = WebRtc::start(&live, &door, &streams, &apps, nodes)?.map(Arc::new);
+        let webrtc = WebRtc::start(&live, &door, &streams, &apps, nodes.clone())?.map(Arc::new);
+        let calls = Arc::new(match &webrtc {
+            Some(webrtc) if takes.publishers => {
+                Calls::new(webrtc.service().clone(), streams.clone(), apps.clone(), nodes)
+            }
+            // Other nodes of the cluster call.
+            _ if config.in_cluster() => Calls::none(None),
+            _ => Calls::none(Some("WebRTC is switched off on this node (rtc_addr)".into())),
+        });
         let bridges = Bridges::new(hub.clone());
 
         let known = apps.clone();
@@ -305,6 +314,7 @@ impl Node {
             rtmp: rtmp.stats(),
             http: Default::default(),
             webrtc: webrtc.clone(),
+            calls: calls.clone(),
             bridges: bridges.clone(),
             relayed: fetching.as_ref().map(|f| f.traffic()),
         });
@@ -354,6 +364,7 @@ impl Node {
             http,
             rtmp,
             webrtc,
+            calls,
             bridges,
             identity,
             admin_token,
@@ -375,6 +386,7 @@ impl Node {
         let cluster = join.transpose()?;
         tokio::spawn(self.bridges.clone().run());
         let lifecycle = tokio::spawn(lifecycle::run(self.streams.clone()));
+        let calls = self.calls.run();
         let streams = self.streams.clone();
         tokio::spawn(self.apps.clone().follow(move |app| streams.stop_app(app)));
         tokio::spawn(follow_drains(self.streams.drains(), self.http.clone()));
@@ -397,7 +409,7 @@ impl Node {
         tracing::info!("stopping: streams and connections are given a clean end");
         let within = self.config.get().shutdown_timeout;
         let drained = tokio::select! {
-            left = self.drain(within, cluster.as_ref()) => left,
+            left = self.drain(within, cluster.as_ref(), calls) => left,
             name = signals.next() => {
                 tracing::warn!(signal = name, "stopping at once");
                 return Err(Failure::new(Exit::Failure, "stopped at once, as the second signal asked"));
@@ -473,11 +485,13 @@ impl Node {
     }
 
     /// Gives everybody a clean end; how many connections had to be cut after `within`.
-    async fn drain(&self, within: Duration, cluster: Option<&Cluster>) -> u64 {
+    async fn drain(&self, within: Duration, cluster: Option<&Cluster>, calls: Tasks) -> u64 {
         let end = Instant::now() + within;
         let left = || end.saturating_duration_since(Instant::now());
         self.streams.stop();
         let had_streams = !self.streams.live().is_empty();
+        // Whom this node called is told first, while there are sockets to do it.
+        calls.end().await;
         let moving = if cluster.is_some() { COME_BACK } else { Duration::ZERO };
         let rtmp = self.rtmp.drain(Farewell { moving, within: left() * 4 / 5 });
         let webrtc = async {
@@ -549,6 +563,7 @@ struct Status {
     rtmp: Arc<sluice_rtmp::server::Stats>,
     http: std::sync::OnceLock<HttpServer>,
     webrtc: Option<Arc<WebRtc>>,
+    calls: Arc<Calls>,
     bridges: Arc<Bridges>,
     /// Bytes of streams from and to other nodes.
     relayed: Option<Box<dyn Fn() -> (u64, u64) + Send + Sync>>,
@@ -635,6 +650,10 @@ impl NodeStatus for Status {
 
     fn refusals(&self) -> Vec<(&'static str, u64)> {
         self.streams.refused()
+    }
+
+    fn calls(&self) -> &dyn sluice_api::Calls {
+        self.calls.as_ref()
     }
 
     fn app(&self, name: &str) -> Option<sluice_store::App> {

@@ -91,7 +91,7 @@ pub(crate) fn datagrams(data: &[u8]) {
     let now = Instant::now();
     let mut server = peer("server", "client", DtlsRole::Server, now);
     let mut client = peer("client", "server", DtlsRole::Client, now);
-    client.dial(AT_CLIENT, 1, now);
+    client.dial(&[AT_CLIENT], 1, now);
     let connects = Random::of(data).below(2) == 1;
     if connects {
         assert!(talk(&mut server, &mut client, now), "it does not connect");

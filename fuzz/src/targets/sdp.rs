@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use sluice_media::{AudioCodec, VideoCodec};
 use sluice_rtc::agreed::{Codec, Fingerprint, IceCredentials};
 use sluice_rtc::sdp::{
-    Answered, Local, Offered, Outgoing, SdpError, Takes, answer_player, answer_publisher, check_player,
-    fragment::Fragment, offer_player,
+    Answered, Local, Offered, Outgoing, SdpError, Takes, answer_player, answer_publisher, candidates,
+    check_player, fragment::Fragment, offer_player, offer_source, offer_target,
 };
 
 /// Lines, and what of them matters.
@@ -51,6 +51,7 @@ fn local() -> Local {
         tcp: vec![([192, 0, 2, 1], 5004).into()],
         seed: 42,
         version: 0,
+        calls: false,
     }
 }
 
@@ -90,9 +91,22 @@ pub(crate) fn run(data: &[u8]) {
         assert!(agreed.sending.iter().all(|s| mids.iter().any(|(mid, _)| *mid == s.mid)));
     }
     later(text, &offered, &local, &tracks);
+    called(text, &local, &takes, &tracks);
     if let Ok(fragment) = Fragment::parse(text) {
         assert!(fragment.candidates <= 256);
     }
+}
+
+/// What a server that we call may answer.
+fn called(text: &str, local: &Local, takes: &Takes, tracks: &[Outgoing]) {
+    let local = Local { calls: true, ..local.clone() };
+    if let Ok(agreed) = offer_source(&local, takes).accept(text) {
+        assert!(!agreed.receiving.is_empty() && agreed.receiving.iter().all(|r| !r.payloads.is_empty()));
+    }
+    if let Ok(agreed) = offer_target(&local, tracks).accept(text) {
+        assert!(agreed.sending.len() <= tracks.len());
+    }
+    assert!(candidates(text).is_ok_and(|there| there.len() <= 16) || candidates(text).is_err());
 }
 
 /// A further offer keeps the sections of the one before.

@@ -17,6 +17,7 @@ use sluice_store::{
 use tokio::task::JoinSet;
 
 use crate::auth;
+use crate::calls;
 use crate::cluster::{ForwardError, Forwarded, ViewerCounts};
 use crate::elsewhere;
 use crate::forward::{ask, says_yes};
@@ -58,10 +59,13 @@ pub(crate) async fn create(
     let mut b = Broadcast::default();
     b.apply(body.without_server_fields());
     check(&app, &b)?;
-    if query.auto_start && b.kind != "liveStream" {
-        let message = "Pull sources cannot be started by this version: create it without autoStart";
-        let outcome = Outcome { error_id: FETCHER_NOT_STARTED, ..Outcome::no(message) };
-        return Ok(outcome.into_response());
+    let starts = query.auto_start && b.kind != "liveStream";
+    if starts {
+        if let Err(why) = calls::can_start(&state, &b) {
+            let outcome = Outcome { error_id: FETCHER_NOT_STARTED, ..Outcome::no(why) };
+            return Ok(outcome.into_response());
+        }
+        b.source_started = Some(true);
     }
     let host = state
         .settings
@@ -78,6 +82,10 @@ pub(crate) async fn create(
     b.stream_id = id;
     b.date = now;
     match state.store.create_broadcast(&app.name, b.clone()).await {
+        Ok(()) if starts => {
+            state.node.calls().look_again();
+            Ok(Outcome { data_id: b.stream_id, ..Outcome::yes("") }.into_response())
+        }
         Ok(()) => Ok(json(StatusCode::OK, &state.show(&app.name, b))),
         Err(StoreError::Exists(_)) => {
             Err(Failed::bad("Stream id is already being used: choose another one, or leave it empty"))
@@ -117,7 +125,7 @@ fn check(app: &App, b: &Broadcast) -> Result<(), Failed> {
         "streamSource" => {
             if !b.stream_url.as_deref().is_some_and(is_stream_url) {
                 return Err(Failed::bad(
-                    "Stream url is not valid: it begins with http, https, rtmp, rtmps, rtsp, srt or udp",
+                    "Stream url is not valid: it begins with http, https, rtmp, rtmps, rtsp, srt, udp, whep or wheps",
                 ));
             }
         }
@@ -135,7 +143,7 @@ fn check(app: &App, b: &Broadcast) -> Result<(), Failed> {
 
 fn is_stream_url(url: &str) -> bool {
     url.split_once("://").is_some_and(|(scheme, rest)| {
-        ["http", "https", "rtmp", "rtmps", "rtsp", "srt", "udp"]
+        ["http", "https", "rtmp", "rtmps", "rtsp", "srt", "udp", "whep", "wheps"]
             .contains(&scheme.to_ascii_lowercase().as_str())
             && !rest.is_empty()
             && !rest.contains(char::is_whitespace)
@@ -184,7 +192,10 @@ pub(crate) async fn update(
         return Ok(Outcome::no(why));
     }
     Ok(match state.store.update_broadcast(&app.name, &id, update).await? {
-        Some(_) => Outcome::yes(""),
+        Some(_) => {
+            state.node.calls().look_again();
+            Outcome::yes("")
+        }
         None => Outcome::no(format!("Broadcast with streamId: {id} does not exist")),
     })
 }
@@ -262,6 +273,7 @@ async fn remove(state: &ApiState, app: &str, ids: &[String]) -> Result<Vec<Strin
     for id in &gone {
         state.hub.stop(&StreamKey::new(app, id.as_str()), StopReason::Deleted);
     }
+    state.node.calls().look_again();
     Ok(gone)
 }
 
@@ -270,7 +282,11 @@ pub(crate) async fn stop(
     Path((app, id)): Path<(String, String)>,
 ) -> Result<Outcome, Failed> {
     let key = StreamKey::new(app.as_str(), id.as_str());
-    if state.own_stream(&key).is_some() && state.hub.stop(&key, StopReason::Requested) {
+    // First, so that a source that is told to end is not called again.
+    let was_source = calls::stop(&state, &app, &id).await;
+    let was_live = state.own_stream(&key).is_some() && state.hub.stop(&key, StopReason::Requested);
+    // What is live is stopped without the store, too.
+    if was_live || was_source? {
         return Ok(Outcome::yes("broadcast is stopped"));
     }
     Ok(match state.store.broadcast(&app, &id).await? {
@@ -447,7 +463,7 @@ mod tests {
 
     #[test]
     fn source_addresses() {
-        assert!(is_stream_url("rtsp://h/x") && is_stream_url("HTTPS://h"));
+        assert!(is_stream_url("rtsp://h/x") && is_stream_url("HTTPS://h") && is_stream_url("wheps://h/x"));
         assert!(!is_stream_url("h/x") && !is_stream_url("file:///etc/passwd") && !is_stream_url("rtmp://"));
         assert!(is_camera_address("192.0.2.1:8080") && is_camera_address("http://cam.local/onvif"));
         assert!(!is_camera_address("") && !is_camera_address("a b"));

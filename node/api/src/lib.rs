@@ -6,12 +6,14 @@
 //!   extensions; without it nobody is let in by address.
 //! - [`ClientAddr`]: who is behind a request, through proxies or not.
 //! - [`cluster`]: what is asked of the cluster, when the node is part of one.
+//! - [`Calls`]: what is asked of those who pull sources and push streams elsewhere.
 //! - [`ApiState::declare_app`], [`ApiState::remove_app`]: apps as an operator wants them.
 //! - [`live_update`]: the measured values of a live stream, for REST and for the store.
 
 mod apps;
 mod auth;
 mod broadcasts;
+mod calls;
 mod client;
 pub mod cluster;
 mod data;
@@ -35,6 +37,7 @@ mod system;
 mod tests;
 
 pub use auth::AdminToken;
+pub use calls::Calls;
 pub use client::{ClientAddr, is_listed};
 pub use declare::Declared;
 pub use drain::{DrainState, DrainWish};

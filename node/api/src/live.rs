@@ -15,6 +15,7 @@ use sluice_media::{Stream, StreamKey};
 use sluice_store::{Broadcast, BroadcastUpdate, Status};
 use tokio::task::JoinSet;
 
+use crate::calls::{LiveAt, show_endpoints};
 use crate::cluster::{ClusterView, ForwardError, Forwarded, StreamPlace, ViewerCounts};
 use crate::forward::{LISTS_WAIT, ask};
 use crate::reply::{self, Failed};
@@ -144,7 +145,7 @@ impl ApiState {
         let live = match (self.own_stream(&key), &place) {
             (Some(stream), _) => {
                 broadcast.apply(live_update(&stream, now));
-                true
+                LiveAt::Here
             }
             (None, Some(place)) if self.is_elsewhere(place) => {
                 broadcast.bitrate = clamp(place.bitrate);
@@ -152,11 +153,12 @@ impl ApiState {
                 if broadcast.start_time > 0 {
                     broadcast.duration = now.saturating_sub(broadcast.start_time).max(0);
                 }
-                true
+                LiveAt::Elsewhere
             }
-            _ => false,
+            _ => LiveAt::Nowhere,
         };
-        if live {
+        show_endpoints(self, &key, &mut broadcast, live);
+        if live != LiveAt::Nowhere {
             let viewers = self.viewers_of(&key, place.as_ref());
             broadcast.status = Status::Broadcasting;
             broadcast.hls_viewer_count = clamp(viewers.hls);

@@ -13,7 +13,9 @@ use http::StatusCode;
 
 use crate::reply::{Failed, Outcome, finish};
 use crate::state::ApiState;
-use crate::{apps, auth, broadcasts, data, drain, forward, health, live, metrics, nodes, pages, system};
+use crate::{
+    apps, auth, broadcasts, calls, data, drain, forward, health, live, metrics, nodes, pages, system,
+};
 
 /// The longest body of a request, in bytes.
 pub(crate) const LONGEST_BODY: usize = 1 << 20;
@@ -25,12 +27,16 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 pub fn router(state: Arc<ApiState>) -> Router {
     let refuse_method =
         || async { (StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method").into_response() };
+    let endpoint = || post(calls::add_endpoint).delete(calls::remove_endpoint);
     let of_one_stream = Router::new()
         .route(
             "/{app}/rest/v2/broadcasts/{id}",
             get(broadcasts::get).put(broadcasts::update).delete(broadcasts::delete),
         )
+        .route("/{app}/rest/v2/broadcasts/{id}/start", post(calls::start))
         .route("/{app}/rest/v2/broadcasts/{id}/stop", post(broadcasts::stop))
+        .route("/{app}/rest/v2/broadcasts/{id}/endpoint", endpoint())
+        .route("/{app}/rest/v2/broadcasts/{id}/rtmp-endpoint", endpoint())
         .route("/{app}/rest/v2/broadcasts/{id}/data", post(data::send))
         .route("/{app}/rest/v2/broadcasts/{id}/stream-info", get(data::renditions))
         .layer(from_fn_with_state(state.clone(), forward::to_owner));

@@ -10,6 +10,7 @@ use sluice_media::Hub;
 use sluice_store::{App, AppSettings, Store};
 
 use crate::auth::AdminToken;
+use crate::calls::Calls;
 use crate::cluster::{ClusterView, Counter};
 use crate::drain::{DrainState, DrainWish};
 use crate::sampler::Sampler;
@@ -84,6 +85,9 @@ pub trait NodeStatus: Send + Sync + 'static {
     /// An app as the node remembers it, for when the store cannot be asked.
     fn app(&self, name: &str) -> Option<App>;
 
+    /// Those who pull sources and push to endpoints.
+    fn calls(&self) -> &dyn Calls;
+
     /// An app was made, or its settings changed: what the node remembers of it has to be read again.
     async fn apps_changed(&self);
 }
@@ -102,6 +106,8 @@ pub struct ApiState {
     pub(crate) own_names: Vec<String>,
     pub(crate) host: String,
     pub(crate) started: (Instant, SystemTime),
+    /// Held while the endpoints of a broadcast are read and written back.
+    pub(crate) endpoints: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -141,6 +147,7 @@ impl ApiState {
             own_names,
             host,
             started: (Instant::now(), SystemTime::now()),
+            endpoints: tokio::sync::Mutex::default(),
         });
         let weak = Arc::downgrade(&state);
         tokio::spawn(async move {

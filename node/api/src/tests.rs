@@ -1,5 +1,6 @@
 //! The router as a client meets it: requests in, answers out, over a real store and hub.
 
+mod calls;
 mod cluster;
 
 use std::net::SocketAddr;
@@ -16,11 +17,11 @@ use serde_json::{Value, json};
 use sluice_media::{
     AudioConfig, Frame, Hub, Origin, StreamKey, StreamSettings, Timestamp, TrackConfig, VideoConfig,
 };
-use sluice_store::{App, AppSettings, BeginLive, BroadcastUpdate, Sqlite, Store};
+use sluice_store::{App, AppSettings, BeginLive, BroadcastUpdate, Sqlite, Status, Store};
 use tower::ServiceExt;
 
 use crate::cluster::ClusterView;
-use crate::{AdminToken, ApiSettings, ApiState, DrainState, DrainWish, NodeStatus, Traffic, router};
+use crate::{AdminToken, ApiSettings, ApiState, Calls, DrainState, DrainWish, NodeStatus, Traffic, router};
 
 const LOCAL: &str = "127.0.0.1:4000";
 const REMOTE: &str = "203.0.113.9:4000";
@@ -32,6 +33,25 @@ struct Node {
     draining: AtomicBool,
     wish: Mutex<DrainWish>,
     changes: AtomicU64,
+    looks: AtomicU64,
+}
+
+impl Calls for Node {
+    fn check_source(&self, url: &str) -> Result<(), String> {
+        if url.starts_with("whep") { Ok(()) } else { Err("only whep can be pulled".into()) }
+    }
+
+    fn check_endpoint(&self, url: &str) -> Result<(), String> {
+        if url.starts_with("whip") { Ok(()) } else { Err("only whip can be pushed to".into()) }
+    }
+
+    fn look_again(&self) {
+        self.looks.fetch_add(1, Relaxed);
+    }
+
+    fn push_status(&self, _: &StreamKey, _: &str) -> Option<Status> {
+        Some(Status::Broadcasting)
+    }
 }
 
 #[async_trait]
@@ -86,6 +106,10 @@ impl NodeStatus for Node {
     fn app(&self, name: &str) -> Option<App> {
         let settings = AppSettings::default();
         (name == "LiveApp").then(|| App { name: name.into(), settings, version: 1 })
+    }
+
+    fn calls(&self) -> &dyn Calls {
+        self
     }
 
     async fn apps_changed(&self) {

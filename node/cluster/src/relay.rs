@@ -20,6 +20,7 @@ mod session;
 mod sources;
 mod task;
 
+pub use backoff::Backoff;
 pub use follow::{FetchError, Follow, FollowCounts, RelayView, Relays};
 pub use serve::{Offer, Offered, RelayServer, Serve, ServeCounts, ServedView};
 pub use session::RelayError;

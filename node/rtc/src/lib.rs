@@ -8,11 +8,13 @@
 //! - [`service`]: publish and play: asks [`Ingress`](sluice_media::session::Ingress) and
 //!   [`Egress`](sluice_media::session::Egress), and opens the session.
 //! - [`whip`]: WHIP (RFC 9725) and WHEP over HTTP. [`signal`]: AMS's WebSocket.
+//! - [`client`]: the same HTTP from the other side: where we pull from a WHEP server, or push to a WHIP server.
 //!
 //! Standards: RFC 8829 (JSEP), 8445 (ICE), 5764 (DTLS-SRTP), 3550/3711 (RTP, SRTP), 4585/5104 (feedback), 4588 (RTX),
 //! 8853 (simulcast), 8831/8832 (data channels).
 
 pub mod agreed;
+pub mod client;
 pub mod egress;
 pub mod ingest;
 pub mod peer;

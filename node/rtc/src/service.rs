@@ -1,6 +1,7 @@
 //! Publish and play over WebRTC, however it is signalled: asks whether it may be, finds the stream, agrees on codecs, opens
 //! the session.
 
+mod call;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -13,8 +14,10 @@ use sluice_media::session::{Egress, Ingress, Refusal, Request};
 use sluice_media::{AudioCodec, Stream, VideoCodec};
 use tokio::sync::mpsc;
 
+pub use self::call::Call;
 use self::watched::{Watched, numbered, outgoing};
 use crate::agreed::{Agreed, IceCredentials};
+use crate::client::Http;
 use crate::egress::{Feed, Feeds};
 use crate::sdp::{self, Local, Offered, Outgoing, SdpError, Takes, fragment};
 use crate::transport::{Carries, Opening, TooMany};
@@ -180,13 +183,14 @@ pub struct Service {
     ingress: Arc<dyn Ingress>,
     egress: Arc<dyn Egress>,
     feeds: Feeds,
+    http: Arc<Http>,
 }
 
 impl Service {
     /// Over these sockets, asking these.
     pub fn new(rtc: Rtc, ingress: Arc<dyn Ingress>, egress: Arc<dyn Egress>) -> Arc<Self> {
         let feeds = Feeds::new(rtc.settings().mtu, rtc.runtimes());
-        Arc::new(Service { rtc, ingress, egress, feeds })
+        Arc::new(Service { rtc, ingress, egress, feeds, http: Arc::default() })
     }
 
     /// The sockets.
@@ -305,6 +309,7 @@ impl Service {
             tcp,
             seed: rand::random(),
             version: 0,
+            calls: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! WebRTC of this node: the sockets, who may use them, and how it ends.
 
+mod calls;
 mod directory;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::config::{Candidate, Config, LiveConfig};
 use crate::exit::Failure;
 use crate::streams::Streams;
 use crate::streams::door::Door;
+pub(crate) use calls::{Calls, Tasks};
 use directory::Known;
 
 /// A session that is told to come back elsewhere does so by itself within this time; what is left is ended.
@@ -29,6 +31,7 @@ const COME_BACK: Duration = Duration::from_secs(3);
 /// WebRTC, as the node sees it.
 pub(crate) struct WebRtc {
     rtc: Rtc,
+    service: Arc<Service>,
     sessions: Arc<whip::Sessions>,
     signalling: Signalling,
     known: Arc<Known>,
@@ -75,13 +78,18 @@ impl WebRtc {
             let known = known.clone();
             move |app: &str| known.app(app).unwrap_or_default().distribution
         };
-        let router =
-            whip::router(service, sessions.clone(), Arc::new(|_, peer| peer), Arc::new(distributions))
-                .merge(signal::router(signalling.clone()));
+        let router = whip::router(
+            service.clone(),
+            sessions.clone(),
+            Arc::new(|_, peer| peer),
+            Arc::new(distributions),
+        )
+        .merge(signal::router(signalling.clone()));
         let router = behind_proxies(router, &config);
         let follows = tokio::spawn(follow(live.clone(), rtc.clone())).abort_handle();
         Ok(Some(WebRtc {
             rtc,
+            service,
             sessions,
             signalling,
             known,
@@ -100,6 +108,11 @@ impl WebRtc {
     /// Who shows records as REST does, once it is there.
     pub(crate) fn shows(&self, api: &Arc<ApiState>) {
         self.known.shows(api);
+    }
+
+    /// Opens sessions.
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.service
     }
 
     /// The media.

@@ -17,8 +17,8 @@ use super::{Live, Streams, away};
 const TAKE_OVER: Duration = Duration::from_millis(500);
 
 impl Streams {
-    /// Lets a publisher in, or says why not.
-    pub(super) async fn admit(&self, request: Request) -> Result<Publisher, Refusal> {
+    /// Lets a publisher in, or says why not. `pulled`: it is a source that this node has called.
+    pub(super) async fn admit(&self, request: Request, pulled: bool) -> Result<Publisher, Refusal> {
         self.open()?;
         let Request { key, query, peer, user_agent, protocol } = request;
         let app = self.apps.get(&key.app).ok_or_else(|| Refusal::UnknownApp(key.app.to_string()))?;
@@ -26,7 +26,7 @@ impl Streams {
             return Err(Refusal::InvalidId(key.id.to_string()));
         }
         let allowed = &app.settings.allowed_publisher_cidr;
-        if !allowed.trim().is_empty() && !sluice_api::is_listed(allowed, peer.ip()) {
+        if !pulled && !allowed.trim().is_empty() && !sluice_api::is_listed(allowed, peer.ip()) {
             return Err(Refusal::NotAllowed(peer.ip()));
         }
         if protocol == Protocol::WebRtc && !app.settings.webrtc_enabled {
@@ -50,7 +50,7 @@ impl Streams {
         let hls = hls_settings(&key, &app.settings, created.as_ref())?;
         let Claimed { origin, stored } = self.claims.claim(&key, &publisher).await?;
         let known = BroadcastUpdate {
-            publish_type: Some(publish_type(protocol).into()),
+            publish_type: Some(if pulled { "Pull" } else { publish_type(protocol) }.into()),
             name: said(&query, "streamName"),
             meta_data: said(&query, "metaData"),
             role: said(&query, "role"),

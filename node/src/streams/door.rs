@@ -83,10 +83,24 @@ impl Door {
         if let (false, Some(elsewhere)) = (self.takes.publishers, &self.elsewhere) {
             return Err(Refusal::Edge(elsewhere.published_at(&request.key)));
         }
-        let streams = self.streams.clone();
-        // In a task of its own: a client that goes away half-way leaves no record that is live for ever.
-        let admitted = tokio::spawn(async move { streams.admit(request).await }).await;
-        admitted.unwrap_or_else(|e| Err(Refusal::Unavailable(format!("internal error: {e}"))))
+        admit(&self.streams, request, false).await
+    }
+}
+
+async fn admit(streams: &Arc<Streams>, request: Request, pulled: bool) -> Result<Publisher, Refusal> {
+    let streams = streams.clone();
+    // In a task of its own: a client that goes away half-way leaves no record that is live for ever.
+    let admitted = tokio::spawn(async move { streams.admit(request, pulled).await }).await;
+    admitted.unwrap_or_else(|e| Err(Refusal::Unavailable(format!("internal error: {e}"))))
+}
+
+/// Lets sources in that this node has called.
+pub(crate) struct Pulled(pub(crate) Arc<Streams>);
+
+#[async_trait]
+impl Ingress for Pulled {
+    async fn publish(&self, request: Request) -> Result<Publisher, Refusal> {
+        admit(&self.0, request, true).await
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Endpoint {
     /// `generic`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// The RTMP or SRT URL.
+    /// The URL that it is pushed to.
     pub endpoint_url: Option<String>,
     /// The id by which it is removed.
     pub endpoint_service_id: Option<String>,
@@ -133,6 +133,7 @@ macro_rules! fields {
     (
         optional { $( $(#[$odoc:meta])* $oname:ident $ojson:literal : $oty:ty; )* }
         plain { $( $(#[$pdoc:meta])* $pname:ident $pjson:literal : $pty:ty = $pdefault:expr; )* }
+        ours { $( $(#[$rdoc:meta])* $rname:ident $rjson:literal : $rty:ty; )* }
     ) => {
         /// A broadcast as it is stored and as REST shows it. Absent values are written as `null`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,11 +141,13 @@ macro_rules! fields {
         pub struct Broadcast {
             $( $(#[$pdoc])* #[serde(rename = $pjson)] pub $pname: $pty, )*
             $( $(#[$odoc])* #[serde(rename = $ojson)] pub $oname: Option<$oty>, )*
+            $( $(#[$rdoc])* #[serde(rename = $rjson, skip_serializing_if = "Option::is_none")]
+               pub $rname: Option<$rty>, )*
         }
 
         impl Default for Broadcast {
             fn default() -> Self {
-                Broadcast { $( $pname: $pdefault, )* $( $oname: None, )* }
+                Broadcast { $( $pname: $pdefault, )* $( $oname: None, )* $( $rname: None, )* }
             }
         }
 
@@ -157,14 +160,17 @@ macro_rules! fields {
                pub $pname: Option<$pty>, )*
             $( $(#[$odoc])* #[serde(rename = $ojson, skip_serializing_if = "Option::is_none")]
                pub $oname: Option<$oty>, )*
+            $( $(#[$rdoc])* #[serde(rename = $rjson, skip_serializing_if = "Option::is_none")]
+               pub $rname: Option<$rty>, )*
         }
 
         impl Broadcast {
             /// Takes over what `update` has.
             pub fn apply(&mut self, update: BroadcastUpdate) {
-                let BroadcastUpdate { $( $pname, )* $( $oname, )* } = update;
+                let BroadcastUpdate { $( $pname, )* $( $oname, )* $( $rname, )* } = update;
                 $( if let Some(v) = $pname { self.$pname = v; } )*
                 $( if $oname.is_some() { self.$oname = $oname; } )*
+                $( if $rname.is_some() { self.$rname = $rname; } )*
             }
         }
     };
@@ -315,6 +321,10 @@ fields! {
         /// RTMP viewers.
         rtmp_viewer_count "rtmpViewerCount": i32 = 0;
     }
+    ours {
+        /// Whether a source is to be pulled: it was started, and not stopped since. Not in AMS, so it is left out when not set.
+        source_started "sourceStarted": bool;
+    }
 }
 
 impl Broadcast {
@@ -403,6 +413,7 @@ impl BroadcastUpdate {
             dash_viewer_count: None,
             webrtc_viewer_count: None,
             rtmp_viewer_count: None,
+            source_started: None,
             ..self
         }
     }
@@ -432,6 +443,12 @@ mod tests {
         assert!(v.as_object().unwrap().contains_key("originAdress") && v["originAdress"].is_null());
         assert!(v["hlsParameters"].is_null());
         assert_eq!(v["speed"], 0.0);
+        assert!(
+            v.get("sourceStarted").is_none(),
+            "what AMS does not have is not shown where it says nothing"
+        );
+        let started = Broadcast { source_started: Some(true), ..Default::default() };
+        assert_eq!(serde_json::to_value(started).unwrap()["sourceStarted"], true);
     }
 
     #[test]
@@ -466,8 +483,9 @@ mod tests {
     #[test]
     fn a_whole_record_can_be_written_back() {
         let b = Broadcast { stream_id: "x".into(), status: Status::Broadcasting, ..Default::default() };
+        let b = Broadcast { source_started: Some(true), ..b };
         let u = BroadcastUpdate::from_json(&serde_json::to_vec(&b).unwrap()).unwrap().without_server_fields();
-        assert_eq!((u.status, u.bitrate, u.stream_id), (None, None, None));
+        assert_eq!((u.status, u.bitrate, u.stream_id, u.source_started), (None, None, None, None));
         assert_eq!(u.kind.as_deref(), Some("liveStream"));
     }
 

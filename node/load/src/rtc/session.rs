@@ -113,7 +113,7 @@ impl Session {
             mtu: MTU,
         };
         let mut peer = Peer::new(config, now);
-        peer.dial(path, seed, now);
+        peer.dial(&[path], seed, now);
         let mut session = Session {
             server: server.clone(),
             resource: posted.location,

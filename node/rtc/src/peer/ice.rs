@@ -1,5 +1,5 @@
-//! Where the other side is (RFC 8445): as an ICE-lite agent, which only answers; or checking one path as the controlling side,
-//! when it is us who call.
+//! Where the other side is (RFC 8445): as an ICE-lite agent, which only answers; or checking paths as the controlling side, when it
+//! is us who call.
 //!
 //! No path is used before a check with the right password has come over it, and it is over when none has come for a while (RFC 7675).
 
@@ -16,6 +16,8 @@ use crate::random::Row;
 
 /// Without a check for so long, the other side is gone (RFC 7675, 5.1).
 pub(super) const CONSENT: Duration = Duration::from_secs(30);
+/// The same where it is us who check, and who may call again: four checks without an answer.
+pub(super) const CONSENT_OF_CALLED: Duration = Duration::from_secs(10);
 /// The selected path is left for another valid one when no check has come over it for so long: browsers check each 2.5 to 6 s.
 const STALE: Duration = Duration::from_secs(8);
 /// Most paths that are remembered.
@@ -25,6 +27,10 @@ const KEEPALIVE: Duration = Duration::from_millis(2500);
 /// Between checks of ours at first; doubled until the longest.
 const FIRST_CHECK: Duration = Duration::from_millis(50);
 const SLOWEST_CHECK: Duration = Duration::from_millis(800);
+/// Between the first checks of two paths (RFC 8445, 14.2).
+const PACE: Duration = Duration::from_millis(50);
+/// Most paths that are checked.
+const MAX_CHECKS: usize = 16;
 
 /// An ICE agent.
 pub(super) struct Ice {
@@ -41,11 +47,16 @@ pub(super) struct Ice {
     dial: Option<Dial>,
 }
 
-/// A path that we check.
+/// What we check: several paths until the first has answered, then that one.
 struct Dial {
-    path: Path,
+    checks: Vec<Check>,
     random: Row,
     tie_breaker: u64,
+}
+
+/// A path that we check.
+struct Check {
+    path: Path,
     transaction: [u8; 12],
     next: Instant,
     interval: Duration,
@@ -90,19 +101,25 @@ impl Ice {
         self.theirs = Some(theirs);
     }
 
-    /// Starts to check a path as the controlling side.
-    pub(super) fn dial(&mut self, path: Path, seed: u64, now: Instant) {
-        let mut dial = Dial {
-            path,
-            random: Row::new(seed),
-            tie_breaker: 0,
-            transaction: [0; 12],
-            next: now,
-            interval: FIRST_CHECK,
-        };
-        dial.tie_breaker = dial.random.draw();
-        dial.renew();
+    /// Starts to check these paths as the controlling side, the preferred first.
+    pub(super) fn dial(&mut self, paths: &[Path], seed: u64, now: Instant) {
+        let mut random = Row::new(seed);
+        let tie_breaker = random.draw();
+        let mut dial = Dial { checks: Vec::new(), random, tie_breaker };
+        for (nth, path) in (0..).zip(paths.iter().take(MAX_CHECKS)) {
+            dial.add(*path, now + PACE * nth);
+        }
         self.dial = Some(dial);
+    }
+
+    /// Whether it is us who call.
+    pub(super) fn calls(&self) -> bool {
+        self.dial.is_some()
+    }
+
+    /// How long the other side may be silent.
+    pub(super) fn consent(&self) -> Duration {
+        if self.calls() { CONSENT_OF_CALLED } else { CONSENT }
     }
 
     /// A STUN message came.
@@ -128,15 +145,21 @@ impl Ice {
         if !request.is_authentic(&password, crypto) {
             return Heard::default();
         }
-        // One side controls: the one that calls.
-        let same_role = if self.dial.is_some() { request.is_controlling() } else { request.is_controlled() };
-        if same_role {
+        let conflicts = if self.calls() { request.is_controlling() } else { request.is_controlled() };
+        if conflicts {
             return Heard { answer: request.conflict(&password, crypto), ..Heard::default() };
         }
         if current {
             self.before = None;
         }
-        let mut heard = self.valid(path, request.nominates() && self.dial.is_none(), now);
+        // A way that we were not told of is checked, too (RFC 8445, 7.3.1.4), until one is chosen.
+        if let Some(dial) = self.dial.as_mut().filter(|_| !self.nominated) {
+            let known = dial.checks.iter().any(|check| is_same(check.path, path));
+            if !known && dial.checks.len() < MAX_CHECKS {
+                dial.add(path, now);
+            }
+        }
+        let mut heard = self.valid(path, request.nominates() && !self.calls(), now);
         heard.answer = request.succeed(path.remote, &password, crypto);
         heard
     }
@@ -145,12 +168,25 @@ impl Ice {
         let (Some(dial), Some(theirs)) = (self.dial.as_mut(), self.theirs.as_ref()) else {
             return Heard::default();
         };
-        if path != dial.path || !response.answers(dial.transaction, &theirs.pwd, self.certificate.crypto()) {
+        let crypto = self.certificate.crypto();
+        let answered = |check: &Check, response: &mut Response| {
+            is_same(check.path, path) && response.answers(check.transaction, &theirs.pwd, crypto)
+        };
+        let Some(nth) = dial.checks.iter().position(|check| answered(check, &mut response)) else {
             return Heard::default();
+        };
+        // Where there are several ways the first that answers is nominated by the next check over it.
+        let nominated = dial.checks.len() == 1;
+        dial.checks.swap(0, nth);
+        dial.checks.truncate(1);
+        let transaction = dial.transaction();
+        if let Some(check) = dial.checks.first_mut() {
+            // The socket has told by now which address of ours it is.
+            check.path = path;
+            check.transaction = transaction;
+            check.interval = KEEPALIVE;
+            check.next = if nominated { now + KEEPALIVE } else { now };
         }
-        dial.renew();
-        dial.interval = KEEPALIVE;
-        dial.next = now + KEEPALIVE;
         self.valid(path, true, now)
     }
 
@@ -198,34 +234,52 @@ impl Ice {
 
     /// When consent runs out; `None` before the first check.
     pub(super) fn expires(&self) -> Option<Instant> {
-        self.heard.map(|at| at + CONSENT)
+        self.heard.map(|at| at + self.consent())
     }
 
     /// When the next check of ours is due.
     pub(super) fn timeout(&self) -> Option<Instant> {
-        self.dial.as_ref().filter(|_| self.theirs.is_some()).map(|dial| dial.next)
+        let dial = self.dial.as_ref().filter(|_| self.theirs.is_some())?;
+        dial.checks.iter().map(|check| check.next).min()
     }
 
     /// A check of ours, when one is due.
     pub(super) fn check(&mut self, now: Instant) -> Option<(Path, Vec<u8>)> {
         let theirs = self.theirs.as_ref()?;
-        let dial = self.dial.as_mut().filter(|dial| dial.next <= now)?;
-        dial.next = now + dial.interval;
-        dial.interval =
-            if dial.interval < KEEPALIVE { SLOWEST_CHECK.min(dial.interval * 2) } else { KEEPALIVE };
+        let dial = self.dial.as_mut()?;
+        let nominates = dial.checks.len() == 1;
+        let check = dial.checks.iter_mut().find(|check| check.next <= now)?;
+        check.next = now + check.interval;
+        check.interval =
+            if check.interval < KEEPALIVE { SLOWEST_CHECK.min(check.interval * 2) } else { KEEPALIVE };
         let username = format!("{}:{}", theirs.ufrag, self.ours.ufrag);
         let crypto: &dyn RTCCrypto = self.certificate.crypto();
-        let request = stun::request(dial.transaction, &username, &theirs.pwd, dial.tie_breaker, crypto)?;
-        Some((dial.path, request))
+        let request =
+            stun::request(check.transaction, (&username, &theirs.pwd), dial.tie_breaker, nominates, crypto)?;
+        Some((check.path, request))
     }
 }
 
 impl Dial {
-    fn renew(&mut self) {
-        let (high, low) = (self.random.draw(), self.random.draw());
-        self.transaction[..8].copy_from_slice(&high.to_be_bytes());
-        self.transaction[8..].copy_from_slice(&low.to_be_bytes()[..4]);
+    fn add(&mut self, path: Path, next: Instant) {
+        let transaction = self.transaction();
+        self.checks.push(Check { path, transaction, next, interval: FIRST_CHECK });
     }
+
+    fn transaction(&mut self) -> [u8; 12] {
+        let (high, low) = (self.random.draw(), self.random.draw());
+        let mut transaction = [0; 12];
+        transaction[..8].copy_from_slice(&high.to_be_bytes());
+        transaction[8..].copy_from_slice(&low.to_be_bytes()[..4]);
+        transaction
+    }
+}
+
+/// Whether what came over `path` came the way of `checked`: before the first answer the socket may not have told which
+/// address of ours that is.
+fn is_same(checked: Path, path: Path) -> bool {
+    let local = checked.local.ip().is_unspecified() || checked.local == path.local;
+    local && checked.remote == path.remote && checked.tcp == path.tcp
 }
 
 #[cfg(test)]
@@ -258,28 +312,77 @@ mod tests {
         assert_eq!(ice.selected(), Some(lost));
     }
 
-    #[test]
-    fn the_one_that_calls_controls() {
-        let pair = |name: &str| IceCredentials { ufrag: name.repeat(16), pwd: name.repeat(24) };
-        let username = format!("{}:{}", pair("a").ufrag, pair("b").ufrag);
+    /// A caller that knows these paths, and the one who is called at each of them.
+    fn call(paths: &[Path], now: Instant) -> (Ice, Ice) {
+        let credentials = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "x".repeat(24) };
         let certificate = Arc::new(Certificate::generate().expect("a certificate"));
-        let (local, remote) = (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 2], 2)));
-        let (path, now) = (Path { local, remote, tcp: false }, Instant::now());
-        let crypto = certificate.crypto();
-        let controlled = stun::controlled_request(&username, &pair("a").pwd, crypto).expect("a request");
-        let controlling = stun::request([7; 12], &username, &pair("a").pwd, 1, crypto).expect("a request");
-        for calls in [false, true] {
-            let mut ice = Ice::new(pair("a"), Some(pair("b")), certificate.clone());
-            if calls {
-                ice.dial(path, 1, now);
-            }
-            for (request, theirs) in [(&controlled, false), (&controlling, true)] {
-                let heard = ice.receive(path, request, now);
-                let answer = heard.answer.expect("an answer");
-                let refused = answer.starts_with(&[0x01, 0x11]);
-                assert_eq!(refused, calls == theirs, "we call: {calls}, they: {theirs}");
-                assert!(refused || answer.starts_with(&[0x01, 0x01]));
+        let mut caller = Ice::new(credentials("caller"), Some(credentials("called")), certificate.clone());
+        caller.dial(paths, 1, now);
+        (caller, Ice::new(credentials("called"), Some(credentials("caller")), certificate))
+    }
+
+    fn nominates(request: &[u8]) -> bool {
+        matches!(stun::read(request), Some(Binding::Request(request)) if request.nominates())
+    }
+
+    #[test]
+    fn of_several_paths_the_first_that_answers_is_nominated_and_the_others_are_left() {
+        let remote = |port| SocketAddr::from(([192, 0, 2, 2], port));
+        // The caller's socket listens on all addresses: an answer says which one it was.
+        let any = SocketAddr::from(([0, 0, 0, 0], 9));
+        let paths: Vec<Path> =
+            (1..=3).map(|port| Path { local: any, remote: remote(port), tcp: false }).collect();
+        let start = Instant::now();
+        let (mut caller, mut called) = call(&paths, start);
+        let mut asked = Vec::new();
+        for step in 0..3 {
+            let now = start + PACE * step;
+            while let Some((path, request)) = caller.check(now) {
+                assert!(!nominates(&request));
+                asked.push((path.remote.port(), request));
             }
         }
+        let order: Vec<u16> = asked.iter().map(|(port, _)| *port).collect();
+        assert_eq!(order, [1, 1, 2, 2, 3], "one after the other, each again");
+        let now = start + PACE * 3;
+        let at =
+            |port| Path { local: SocketAddr::from(([198, 51, 100, 1], 9)), remote: remote(port), tcp: false };
+        let answer = called.receive(at(2), &asked[2].1, now).answer.expect("an answer");
+        assert_eq!(caller.receive(at(3), &answer, now), Heard::default(), "not the way of its request");
+        assert!(caller.receive(at(2), &answer, now).selected);
+        assert_eq!((caller.selected(), caller.timeout()), (Some(at(2)), Some(now)));
+        let (path, request) = caller.check(now).expect("the nomination");
+        assert!(path == at(2) && nominates(&request));
+        assert!(called.receive(path, &request, now).answer.is_some());
+        assert!(caller.check(now + Duration::from_secs(1)).is_none(), "the others are left");
+        assert_eq!(caller.expires(), Some(now + CONSENT_OF_CALLED));
+    }
+
+    #[test]
+    fn a_caller_answers_who_lets_it_control_and_checks_ways_that_it_was_not_told_of() {
+        let start = Instant::now();
+        let path = |port| Path {
+            local: SocketAddr::from(([192, 0, 2, 1], 9)),
+            remote: SocketAddr::from(([192, 0, 2, 2], port)),
+            tcp: false,
+        };
+        let (mut caller, called) = call(&[path(1)], start);
+        let request = |controlling| {
+            let pwd = "x".repeat(24);
+            let crypto = called.certificate.crypto();
+            let request =
+                stun::request([3; 12], ("caller:called", &pwd), 1, true, crypto).expect("a request");
+            match controlling {
+                true => request,
+                false => stun::controlled([3; 12], ("caller:called", &pwd), crypto).expect("a request"),
+            }
+        };
+        let conflict = caller.receive(path(7), &request(true), start);
+        assert!(conflict.answer.is_some() && !conflict.validated, "there is one who controls");
+        let heard = caller.receive(path(7), &request(false), start);
+        assert!(heard.answer.is_some() && heard.validated && heard.selected);
+        let checked: Vec<u16> =
+            std::iter::from_fn(|| caller.check(start)).map(|(path, _)| path.remote.port()).collect();
+        assert_eq!(checked, [1, 7]);
     }
 }

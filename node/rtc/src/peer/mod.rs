@@ -97,7 +97,7 @@ pub enum Output {
         /// What it says.
         message: Message,
     },
-    /// It is over: DTLS was closed, the other side fell silent (consent, RFC 7675: 30 s), or the handshake failed. The text says why.
+    /// It is over: DTLS was closed, the other side fell silent (consent, RFC 7675: 30 s, or 10 s where it is us who call), or the handshake failed. The text says why.
     Closed(String),
 }
 
@@ -200,10 +200,10 @@ impl Peer {
         self.data_wanted = data;
     }
 
-    /// Calls the other side over this path, as the controlling agent of a full implementation would, instead of waiting for it. For the
-    /// role of a client; `seed` makes transaction ids.
-    pub fn dial(&mut self, path: Path, seed: u64, now: Instant) {
-        self.ice.dial(path, seed, now);
+    /// Calls the other side over these paths, the preferred first, as the controlling agent of a full implementation would, instead of
+    /// waiting for it: the first that answers is used. For the role of a client; `seed` makes transaction ids.
+    pub fn dial(&mut self, paths: &[Path], seed: u64, now: Instant) {
+        self.ice.dial(paths, seed, now);
         self.check(now);
     }
 
@@ -342,7 +342,7 @@ impl Peer {
     }
 
     fn check(&mut self, now: Instant) {
-        if let Some((path, request)) = self.ice.check(now) {
+        while let Some((path, request)) = self.ice.check(now) {
             self.out.push_back(Output::Send { path, datagram: BytesMut::from(&request[..]) });
         }
     }
@@ -378,13 +378,16 @@ impl Peer {
             return;
         }
         if self.ice.expires().is_some_and(|at| at <= now) {
-            let silent = ice::CONSENT.as_secs();
+            let silent = self.ice.consent().as_secs();
             return self
                 .fail(format!("no connectivity check came for {silent} s: the other side is gone"), now);
         }
         if self.deadline.is_some_and(|at| at <= now) {
             let within = HANDSHAKE.as_secs();
             let why = match (self.ice.selected(), &self.remote) {
+                (None, _) if self.ice.calls() => format!(
+                    "no candidate of the other side answered within {within} s: can this node reach them over UDP?"
+                ),
                 (None, _) => format!(
                     "no connectivity check came within {within} s: can the client reach the candidates over UDP or TCP?"
                 ),

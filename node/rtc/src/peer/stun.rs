@@ -143,34 +143,37 @@ impl Response {
     }
 }
 
-/// A request of a controlling agent that nominates at once (RFC 8445, 7.2.2).
+/// A request of a controlling agent (RFC 8445, 7.2.2), to whom the username and password are those of.
 pub(super) fn request(
     transaction: [u8; 12],
-    username: &str,
-    password: &str,
+    (username, password): (&str, &str),
     tie_breaker: u64,
+    nominates: bool,
     crypto: &dyn RTCCrypto,
 ) -> Option<Vec<u8>> {
-    build(
-        &[
-            &BINDING_REQUEST,
-            &TransactionId(transaction),
-            &Attribute(ATTR_USERNAME, username.as_bytes()),
-            // A host candidate's (RFC 8445, 5.1.2.1).
-            &Attribute(ATTR_PRIORITY, &0x7eff_ffff_u32.to_be_bytes()),
-            &Attribute(ATTR_ICE_CONTROLLING, &tie_breaker.to_be_bytes()),
-            &Attribute(ATTR_USE_CANDIDATE, &[]),
-        ],
-        password,
-        crypto,
-    )
+    let transaction = TransactionId(transaction);
+    let username = Attribute(ATTR_USERNAME, username.as_bytes());
+    // A host candidate's (RFC 8445, 5.1.2.1).
+    let (priority, tie_breaker) = (0x7eff_ffff_u32.to_be_bytes(), tie_breaker.to_be_bytes());
+    let priority = Attribute(ATTR_PRIORITY, &priority);
+    let controlling = Attribute(ATTR_ICE_CONTROLLING, &tie_breaker);
+    let nominated = Attribute(ATTR_USE_CANDIDATE, &[]);
+    let parts: [&dyn Setter; 6] =
+        [&BINDING_REQUEST, &transaction, &username, &priority, &controlling, &nominated];
+    build(if nominates { &parts } else { &parts[..5] }, password, crypto)
 }
 
-/// A request of a full agent that waits to be called.
+/// A request of a controlled agent of a full implementation.
 #[cfg(test)]
-pub(super) fn controlled_request(username: &str, password: &str, crypto: &dyn RTCCrypto) -> Option<Vec<u8>> {
-    let role = Attribute(ATTR_ICE_CONTROLLED, &[0; 8]);
-    build(&[&BINDING_REQUEST, &Attribute(ATTR_USERNAME, username.as_bytes()), &role], password, crypto)
+pub(super) fn controlled(
+    transaction: [u8; 12],
+    (username, password): (&str, &str),
+    crypto: &dyn RTCCrypto,
+) -> Option<Vec<u8>> {
+    let username = Attribute(ATTR_USERNAME, username.as_bytes());
+    let parts: [&dyn Setter; 4] =
+        [&BINDING_REQUEST, &TransactionId(transaction), &username, &Attribute(ATTR_ICE_CONTROLLED, &[7; 8])];
+    build(&parts, password, crypto)
 }
 
 struct Attribute<'a>(AttrType, &'a [u8]);
@@ -203,7 +206,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let provider = rtc_crypto::default_provider().expect("a provider");
-        request([7; 12], "ours:theirs", "password", 1, provider.crypto()).expect("a request")
+        request([7; 12], ("ours:theirs", "password"), 1, true, provider.crypto()).expect("a request")
     }
 
     #[test]

@@ -162,8 +162,13 @@ fn a_handshake_that_is_faster_than_the_check_is_kept() {
     let hello = dtls.poll().expect("the first flight");
     net.peer(Side::Server).receive(path, hello, now);
     assert!(net.peer(Side::Server).poll(now).is_none());
-    let request =
-        stun::request([1; 12], "server:client", &credentials("server").pwd, 1, CERTIFICATES[1].crypto());
+    let request = stun::request(
+        [1; 12],
+        ("server:client", &credentials("server").pwd),
+        1,
+        true,
+        CERTIFICATES[1].crypto(),
+    );
     let request = BytesMut::from(&request.expect("a request")[..]);
     net.peer(Side::Server).receive(path, request, now);
     net.hold_stun = false;
@@ -300,9 +305,11 @@ fn a_restart_keeps_the_session_and_the_old_credentials_until_the_new_ones_come()
     assert!(closed(net.outputs(Side::Server)).is_none());
     assert!(net.peer(Side::Server).ice.expires().is_some_and(|at| at > now + Duration::from_secs(40)));
 
-    let old = stun::request([1; 12], "server:client", &credentials("server").pwd, 1, theirs.crypto());
-    let new = stun::request([1; 12], "server2:client2", &credentials("server2").pwd, 1, theirs.crypto());
-    let mixed = stun::request([1; 12], "server2:client", &credentials("server2").pwd, 1, theirs.crypto());
+    let old = stun::request([1; 12], ("server:client", &credentials("server").pwd), 1, true, theirs.crypto());
+    let new =
+        stun::request([1; 12], ("server2:client2", &credentials("server2").pwd), 1, true, theirs.crypto());
+    let mixed =
+        stun::request([1; 12], ("server2:client", &credentials("server2").pwd), 1, true, theirs.crypto());
     let (now, path) = (net.now, net.path(Side::Server));
     let mut answers = |request: &Option<Vec<u8>>| {
         let request = request.as_ref().expect("a request");

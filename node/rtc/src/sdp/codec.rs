@@ -25,7 +25,7 @@ pub(super) fn is_video(codec: Codec) -> bool {
 }
 
 /// Whether a format carries a codec in a way that we can read.
-fn carries(format: &Format<'_>, codec: Codec) -> bool {
+pub(super) fn carries(format: &Format<'_>, codec: Codec) -> bool {
     let named = |name: &str, clock: u32| format.name.eq_ignore_ascii_case(name) && format.clock == clock;
     let zero = |key: &str| format.parameter(key).is_none_or(|value| value == "0");
     match codec {

@@ -1,11 +1,13 @@
 //! Offers and answers (RFC 8829, RFC 8866): what the other side wrote, what we write, and what both agreed on.
 
 mod answer;
+mod candidate;
 mod codec;
 pub mod fragment;
 mod h264;
 mod media;
 mod offer;
+mod source;
 mod text;
 mod transport;
 mod write;
@@ -38,6 +40,8 @@ pub struct Local {
     pub seed: u64,
     /// Of the description (`o=`): 0, and one more with each later answer of the same session.
     pub version: u64,
+    /// Whether it is us who call, and check the ways to the other side (ICE as the controlling side); else we are ICE-lite.
+    pub calls: bool,
 }
 
 /// A track that we would send.
@@ -123,6 +127,44 @@ pub fn check_player(offer: &str) -> Result<(), SdpError> {
 pub fn offer_player(local: &Local, tracks: &[Outgoing], before: Option<&Offered>) -> Offered {
     let state = offer::State::next(local, tracks, before.map(|offered| &offered.state));
     Offered { sdp: state.write(local), state }
+}
+
+/// Offers to take from a server that plays (WHEP): one section of video and one of sound, in any of these codecs.
+pub fn offer_source(local: &Local, takes: &Takes) -> Asked {
+    source::ask(local, takes)
+}
+
+/// Offers tracks to a server that is published to (WHIP), without a data channel.
+pub fn offer_target(local: &Local, tracks: &[Outgoing]) -> Offered {
+    let state = offer::State::first(local, tracks);
+    Offered { sdp: state.write(local), state }
+}
+
+/// The addresses over UDP that a description gives for its side (`a=candidate`, RFC 8839), the preferred first. Names are left out:
+/// nobody here looks them up.
+///
+/// # Errors
+/// [`SdpError::Unusable`].
+pub fn candidates(description: &str) -> Result<Vec<SocketAddr>, SdpError> {
+    candidate::addresses(description)
+}
+
+/// An offer of ours to a server that plays, which waits for its answer.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The SDP to send.
+    pub sdp: String,
+    takes: Takes,
+}
+
+impl Asked {
+    /// What was agreed on, given the answer.
+    ///
+    /// # Errors
+    /// [`SdpError`].
+    pub fn accept(&self, answer: &str) -> Result<Agreed, SdpError> {
+        source::accept(&self.takes, answer)
+    }
 }
 
 impl Offered {

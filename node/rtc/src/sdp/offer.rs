@@ -1,4 +1,4 @@
-//! Offers to players, and the answers to them.
+//! Offers to those whom we send to, players and servers, and the answers to them.
 
 use sluice_media::VideoCodec;
 
@@ -13,7 +13,7 @@ use super::{Local, Outgoing, SdpError};
 use crate::agreed::{Agreed, Codec, Extensions, Payload, Sending};
 
 /// The header extensions that we offer.
-const EXTENSIONS: Extensions = Extensions {
+pub(super) const EXTENSIONS: Extensions = Extensions {
     mid: Some(1),
     rid: None,
     repaired_rid: None,
@@ -29,6 +29,8 @@ pub(super) struct State {
     version: u64,
     sections: Vec<Section>,
     ssrcs: Ssrcs,
+    /// Who answers.
+    answers: Wrote,
 }
 
 /// A section; its mid is its place.
@@ -50,12 +52,20 @@ struct Track {
 }
 
 impl State {
-    /// The state after another offer: `before` with these tracks.
+    /// The state after a first offer, without a data channel.
+    pub(super) fn first(local: &Local, tracks: &[Outgoing]) -> Self {
+        let mut state = Self::next(local, tracks, None);
+        state.sections.retain(|section| !matches!(section, Section::Data));
+        state
+    }
+
+    /// The state after another offer: `before` with these tracks, and a data channel.
     pub(super) fn next(local: &Local, tracks: &[Outgoing], before: Option<&State>) -> Self {
         let mut state = before.cloned().unwrap_or_else(|| State {
             version: local.version,
             sections: Vec::new(),
             ssrcs: Ssrcs::new(local.seed),
+            answers: if local.calls { Wrote::AnswerToCall } else { Wrote::Answer },
         });
         if before.is_some() {
             state.version += 1;
@@ -151,7 +161,7 @@ impl State {
 
     /// See [`Offered::accept`](super::Offered::accept).
     pub(super) fn accept(&self, answer: &str) -> Result<Agreed, SdpError> {
-        let remote = Remote::read(answer, Wrote::Answer)?;
+        let remote = Remote::read(answer, self.answers)?;
         if remote.sections.len() > self.sections.len() {
             return Err(unusable("the answer has more media sections than the offer"));
         }
@@ -206,7 +216,7 @@ impl State {
             .collect();
         if kept == 0 && !offered.is_empty() {
             return Err(SdpError::NoCodec(format!(
-                "the stream has {}, and the client took none",
+                "the stream has {}, and the other side took none",
                 offered.join(", ")
             )));
         }
@@ -214,15 +224,28 @@ impl State {
     }
 }
 
-/// The formats of a track, each payload type with one meaning in all sections, as BUNDLE wants it.
+/// The formats of a track.
 fn formats(track: &Track) -> Vec<(Payload, Feedback)> {
+    let profiles = match track.codec {
+        Codec::Video(VideoCodec::H264) => {
+            // All browsers know constrained baseline; their decoders take more than they name.
+            let own = Profile::of(track.profile.as_deref()).to_offer();
+            if own == "42e01f" { vec![own] } else { vec![own, "42e01f"] }
+        }
+        _ => Vec::new(),
+    };
+    formats_of(track.codec, &profiles)
+}
+
+/// The formats of a codec, H.264 in these profiles; each payload type with one meaning in all sections, as BUNDLE wants it.
+pub(super) fn formats_of(codec: Codec, profiles: &[&str]) -> Vec<(Payload, Feedback)> {
     let format = |pt: u8, rtx: Option<u8>, fmtp: &str| {
         let video = rtx.is_some();
         let clock = if video { VIDEO_CLOCK } else { OPUS_CLOCK };
         let feedback = Feedback { nack: video, pli: video, fir: video, transport_cc: true, remb: video };
-        (Payload { pt, rtx, codec: track.codec, clock, fmtp: fmtp.to_owned() }, feedback)
+        (Payload { pt, rtx, codec, clock, fmtp: fmtp.to_owned() }, feedback)
     };
-    match track.codec {
+    match codec {
         Codec::Audio(_) => vec![format(111, None, "minptime=10;useinbandfec=1;sprop-stereo=1")],
         Codec::Video(VideoCodec::Vp8) => vec![format(96, Some(97), "")],
         Codec::Video(VideoCodec::Vp9) => vec![format(98, Some(99), "profile-id=0")],
@@ -231,8 +254,8 @@ fn formats(track: &Track) -> Vec<(Payload, Feedback)> {
             vec![format(112, Some(113), "level-id=153;profile-id=1;tier-flag=0;tx-mode=SRST")]
         }
         Codec::Video(VideoCodec::H264) => {
-            let h264 = |profile: &str| {
-                let (pt, rtx) = match profile {
+            let h264 = |profile: &&str| {
+                let (pt, rtx) = match *profile {
                     "42e01f" => (102, 103),
                     "42001f" => (104, 105),
                     "4d001f" => (106, 107),
@@ -242,13 +265,7 @@ fn formats(track: &Track) -> Vec<(Payload, Feedback)> {
                     format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}");
                 format(pt, Some(rtx), &fmtp)
             };
-            // All browsers know constrained baseline; their decoders take more than they name.
-            let own = Profile::of(track.profile.as_deref()).to_offer();
-            let mut formats = vec![h264(own)];
-            if own != "42e01f" {
-                formats.push(h264("42e01f"));
-            }
-            formats
+            profiles.iter().map(h264).collect()
         }
     }
 }

@@ -74,7 +74,12 @@ pub(crate) fn local() -> Local {
         tcp: vec!["192.0.2.1:5004".parse().unwrap()],
         seed: 42,
         version: 0,
+        calls: false,
     }
+}
+
+fn caller() -> Local {
+    Local { udp: vec!["192.0.2.9:40000".parse().unwrap()], tcp: Vec::new(), calls: true, ..local() }
 }
 
 pub(crate) fn takes() -> Takes {
@@ -514,4 +519,84 @@ pub(crate) fn agreed(sending: Vec<crate::agreed::Sending>) -> Agreed {
 /// An offer as a browser that publishes makes it, for tests elsewhere.
 pub(crate) fn offer() -> String {
     chromium("sendonly", "sendonly", "")
+}
+
+#[test]
+fn a_source_is_asked_for_any_codec_and_a_server_like_this_one_answers_with_its_own() {
+    let asked = offer_source(&caller(), &takes());
+    for wanted in ["a=recvonly", "a=setup:actpass", "a=group:BUNDLE 0 1", "a=rtpmap:96 VP8/90000"] {
+        assert!(has(&asked.sdp, wanted), "no {wanted} in {}", asked.sdp);
+    }
+    assert!(!asked.sdp.contains("ice-lite") && !asked.sdp.contains("m=application"));
+    assert_eq!(candidates(&asked.sdp).unwrap(), caller().udp);
+    let answered = answer_player(&asked.sdp, &local(), &[h264("64001f"), opus()]).unwrap();
+    let agreed = asked.accept(&answered.sdp).unwrap();
+    assert_eq!(agreed.remote.role, DtlsRole::Client);
+    assert_eq!(agreed.remote.ice, local().ice);
+    let [video, sound] = &agreed.receiving[..] else { panic!("{agreed:?}") };
+    assert_eq!((video.mid.as_str(), video.payloads[0].pt, video.payloads[0].rtx), ("0", 108, Some(109)));
+    let sending = &answered.agreed.sending;
+    assert_eq!(video.ssrcs, [(sending[0].ssrc, sending[0].rtx_ssrc)]);
+    assert_eq!((sound.payloads[0].codec, sound.video), (Codec::Audio(AudioCodec::Opus), false));
+    assert_eq!((video.extensions.transport_cc, agreed.data), (Some(3), None));
+    let there: Vec<String> = candidates(&answered.sdp).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(there, ["[2001:db8::1]:5004", "192.0.2.1:5004"], "the best first, and none over TCP");
+}
+
+#[test]
+fn a_source_without_sound_or_without_anything_is_taken_for_what_it_is() {
+    let asked = offer_source(&caller(), &takes());
+    let silent = answer_player(&asked.sdp, &local(), &[of("cam1", VideoCodec::Vp9)]).unwrap();
+    let agreed = asked.accept(&silent.sdp).unwrap();
+    assert_eq!(agreed.receiving.len(), 1);
+    assert_eq!(agreed.receiving[0].payloads[0].codec, Codec::Video(VideoCodec::Vp9));
+    let nothing = silent.sdp.replace("a=sendonly", "a=inactive");
+    assert!(matches!(asked.accept(&nothing), Err(SdpError::NoCodec(_))));
+    let swapped = silent.sdp.replace("a=mid:0", "a=mid:7").replace("BUNDLE 0", "BUNDLE 7");
+    assert!(asked.accept(&swapped).unwrap_err().to_string().contains("section 0"));
+    let more = format!("{}m=audio 0 UDP/TLS/RTP/SAVPF 0\r\n", silent.sdp);
+    assert!(asked.accept(&more).unwrap_err().to_string().contains("more media sections"));
+    for garbage in ["", "hello", "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"] {
+        assert!(asked.accept(garbage).is_err(), "{garbage}");
+    }
+}
+
+#[test]
+fn a_target_is_offered_the_tracks_alone() {
+    let offered = offer_target(&caller(), &[h264("42e01f"), opus()]);
+    assert!(!offered.sdp.contains("ice-lite") && !offered.sdp.contains("m=application"));
+    let answered = answer_publisher(&offered.sdp, &local(), &takes()).unwrap();
+    let agreed = offered.accept(&answered.sdp).unwrap();
+    assert_eq!(agreed.sending.len(), 2);
+    let ssrcs: Vec<u32> = answered.agreed.receiving.iter().map(|r| r.ssrcs[0].0).collect();
+    assert_eq!(ssrcs, [agreed.sending[0].ssrc, agreed.sending[1].ssrc]);
+    let refuses = answered.sdp.replace("a=recvonly", "a=inactive");
+    assert_eq!(offered.accept(&refuses).unwrap().sending, []);
+}
+
+#[test]
+fn candidates_that_cannot_be_called_are_left_out() {
+    let with = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| format!("a=candidate:{line}\r\n")).collect();
+        candidates(&format!("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n{}", lines.concat())).unwrap()
+    };
+    assert_eq!(
+        with(&[
+            "1 1 udp 1 192.0.2.1 1000 typ host",
+            "2 1 UDP 9 2001:db8::1 1001 typ srflx raddr 0.0.0.0 rport 9",
+            "1 1 udp 1 192.0.2.1 1000 typ host",
+            "3 1 tcp 99 192.0.2.1 1000 typ host tcptype passive",
+            "4 2 udp 99 192.0.2.1 1002 typ host",
+            "5 1 udp 99 0a1b.local 1003 typ host",
+            "6 1 udp 99 192.0.2.1 0 typ host",
+            "7 1 udp 99 0.0.0.0 9 typ host",
+            "8 1 udp 99 239.0.0.1 9 typ host",
+            "9 1 udp many 192.0.2.1 9 typ host",
+            "short",
+        ]),
+        ["[2001:db8::1]:1001", "192.0.2.1:1000"].map(|text| text.parse::<SocketAddr>().unwrap())
+    );
+    let many: Vec<String> = (1..100).map(|n| format!("{n} 1 udp {n} 192.0.2.1 {n} typ host")).collect();
+    assert_eq!(with(&many.iter().map(String::as_str).collect::<Vec<_>>()).len(), 16);
+    assert!(candidates("v=0").is_err());
 }

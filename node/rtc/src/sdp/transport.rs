@@ -20,10 +20,12 @@ pub(super) struct Remote<'a> {
 }
 
 /// Which side wrote a description.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrote {
     Offer,
     Answer,
+    /// The answer of one whom we call: it may be ICE-lite.
+    AnswerToCall,
 }
 
 impl<'a> Remote<'a> {
@@ -88,7 +90,7 @@ fn transport(
         let others = || description.sections.iter().find_map(|s| s.attribute(name));
         section.attribute(name).or_else(|| description.attribute(name)).or_else(others)
     };
-    if description.attribute("ice-lite").is_some() {
+    if wrote != Wrote::AnswerToCall && description.attribute("ice-lite").is_some() {
         return Err(unusable(
             "both sides are ICE-lite, so nobody would check the way: use a client with full ICE",
         ));
@@ -112,7 +114,7 @@ fn transport(
         (Some("actpass" | "active") | None, Wrote::Offer) => DtlsRole::Server,
         (Some("passive"), _) => DtlsRole::Client,
         // An answer has to choose; one that leaves it open is taken as the usual choice.
-        (Some("active" | "actpass") | None, Wrote::Answer) => DtlsRole::Server,
+        (Some("active" | "actpass") | None, Wrote::Answer | Wrote::AnswerToCall) => DtlsRole::Server,
         (Some(other), _) => {
             return Err(unusable(format!(
                 "a=setup:{} is not one of actpass, active and passive",

@@ -67,7 +67,9 @@ impl<'a> Writer<'a> {
         if allow_mixed {
             w.line("a=extmap-allow-mixed");
         }
-        w.line("a=ice-lite");
+        if !local.calls {
+            w.line("a=ice-lite");
+        }
         w.line("a=ice-options:trickle ice2");
         w.line("a=msid-semantic: WMS *");
         w

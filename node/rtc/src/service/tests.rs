@@ -16,6 +16,7 @@ use webrtc::peer_connection::{
 
 use super::*;
 use crate::Settings;
+use crate::client::{CallError, Endpoint, Kind};
 use crate::transport::{Closed, Stats};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -240,4 +241,112 @@ async fn a_player_is_offered_streams_and_others_later() {
     until(&mut offering.events, |event| matches!(event, SessionEvent::Closed(_))).await;
     first.abort();
     second.abort();
+}
+
+/// WHIP and WHEP of a node, at the URL that is given.
+async fn over_http(service: &Arc<Service>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let distributions = Arc::new(|_: &str| crate::signal::Distribution::All);
+    let router = crate::whip::router(
+        service.clone(),
+        crate::whip::Sessions::new(),
+        Arc::new(|_, peer| peer),
+        distributions,
+    );
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    at.to_string()
+}
+
+async fn told(call: &mut Call, wanted: impl Fn(&SessionEvent) -> bool) {
+    let waits = async { while !wanted(&call.event().await.expect("the call goes on")) {} };
+    tokio::time::timeout(SOON, waits).await.expect("it is told");
+}
+
+async fn until_so(what: impl Fn() -> bool) {
+    let waits = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waits).await.expect("it comes to be so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_streams_are_pulled_from_one_server_and_end_at_both_sides() {
+    let ((there, far), (here, near)) = (serve(), serve());
+    let at = over_http(&there).await;
+    let publish = |id: &str| {
+        let publisher = far.publish(request(id).key, Origin::default(), StreamSettings::default()).unwrap();
+        tokio::spawn(sound(publisher))
+    };
+    let sources = [publish("a"), publish("b")];
+    let node = Node(near.clone());
+    let mut calls = Vec::new();
+    for id in ["a", "b"] {
+        let from = Endpoint::parse(&format!("whep://{at}/live/whep/{id}"), Kind::Whep).unwrap();
+        let key = StreamKey::new("live", format!("from-{id}"));
+        calls.push(here.pull(&from, key, &node).await.unwrap());
+    }
+    for call in &mut calls {
+        told(call, |event| matches!(event, SessionEvent::Connected)).await;
+        let stream = call.stream().clone();
+        until_so(|| stream.has_frames()).await;
+    }
+    assert_eq!((here.rtc().sessions(), there.rtc().sessions()), ((2, 0), (0, 2)));
+    assert_eq!(here.rtc().counters().garbage, 0, "each has a socket of its own");
+
+    let second = calls.pop().unwrap();
+    second.end(true).await;
+    until_so(|| near.get(&StreamKey::new("live", "from-b")).is_none()).await;
+    until_so(|| there.rtc().sessions() == (0, 1)).await;
+    let mut first = calls.pop().unwrap();
+    assert!(!first.stream().is_ended());
+
+    // Its server says that the stream is over.
+    far.stop(&request("a").key, sluice_media::StopReason::Requested);
+    sources.iter().for_each(tokio::task::JoinHandle::abort);
+    told(&mut first, |event| matches!(event, SessionEvent::Closed(Closed::ByPeer))).await;
+    assert!(first.stream().is_interrupted(), "who calls again goes on with it");
+    first.end(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_pushed_and_counts_no_viewer() {
+    let ((there, far), (here, near)) = (serve(), serve());
+    let at = over_http(&there).await;
+    let publisher = near.publish(request("a").key, Origin::default(), StreamSettings::default()).unwrap();
+    let stream = publisher.stream().clone();
+    let source = tokio::spawn(sound(publisher));
+    let to = Endpoint::parse(&format!("whip://{at}/live/whip/pushed"), Kind::Whip).unwrap();
+    let mut call = here.push(&stream, &to).await.unwrap();
+    told(&mut call, |event| matches!(event, SessionEvent::Connected)).await;
+    let key = request("pushed").key;
+    until_so(|| far.get(&key).is_some_and(|stream| stream.has_frames())).await;
+    assert_eq!(stream.stats().viewers(Protocol::WebRtc), 0);
+    let again = here.push(&stream, &to).await.err().expect("somebody publishes it").to_string();
+    assert!(again.contains("409") && again.contains("being published already"), "{again}");
+    call.end(true).await;
+    until_so(|| far.get(&key).is_none()).await;
+    source.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_come_to_nothing_leave_nothing_behind() {
+    let ((there, far), (here, near)) = (serve(), serve());
+    let at = over_http(&there).await;
+    let key = StreamKey::new("live", "mine");
+    let from = |id: &str| Endpoint::parse(&format!("whep://{at}/live/whep/{id}"), Kind::Whep).unwrap();
+    let node = Node(near.clone());
+    let missing = here.pull(&from("none"), key.clone(), &node).await.err().expect("there is none");
+    assert!(missing.to_string().contains("404"), "{missing}");
+    let publisher = far.publish(request("a").key, Origin::default(), StreamSettings::default()).unwrap();
+    let source = tokio::spawn(sound(publisher));
+    // Somebody publishes it here already.
+    let _own = near.publish(key.clone(), Origin::default(), StreamSettings::default()).unwrap();
+    let taken = here.pull(&from("a"), key, &node).await.err().expect("it is taken");
+    assert!(matches!(taken, CallError::Refused(Refused::Refusal(Refusal::InUse(_)))), "{taken}");
+    until_so(|| there.rtc().sessions() == (0, 0)).await;
+    assert_eq!(here.rtc().sessions(), (0, 0));
+    source.abort();
 }

@@ -17,7 +17,8 @@ pub(super) struct Watched {
     pub(super) stream: Arc<Stream>,
     pub(super) feed: Arc<Feed>,
     tracks: Vec<FeedTrack>,
-    _viewer: ViewerGuard,
+    /// Counts the viewer; none where the stream is sent on and not watched.
+    _viewer: Option<ViewerGuard>,
 }
 
 impl Watched {
@@ -25,9 +26,14 @@ impl Watched {
     /// waits a moment for it; there is none if it does not come.
     pub(super) async fn new(play: Play, name: String, feeds: &Feeds) -> Self {
         let Play { stream, viewer } = play;
+        Watched { _viewer: Some(viewer), ..Self::uncounted(stream, name, feeds).await }
+    }
+
+    /// The same of a stream that is sent on: nobody is counted as its viewer.
+    pub(super) async fn uncounted(stream: Arc<Stream>, name: String, feeds: &Feeds) -> Self {
         let feed = feeds.join(&stream);
         let tracks = feed.tracks().await;
-        Watched { name, stream, feed, tracks, _viewer: viewer }
+        Watched { name, stream, feed, tracks, _viewer: None }
     }
 
     /// Whether there is nothing that could be sent.
@@ -155,7 +161,7 @@ mod tests {
         let node = Arc::new(Slow(hub.clone()));
         // With feeds in this runtime, whose time stands still.
         let feeds = Feeds::default();
-        let service = crate::service::Service { rtc, ingress: node.clone(), egress: node, feeds };
+        let service = crate::service::Service { rtc, ingress: node.clone(), egress: node, feeds, http: Arc::default() };
         tokio::time::pause();
         let request = |id: &str| Request {
             key: StreamKey::new("live", id),
@@ -179,7 +185,7 @@ mod tests {
         let with = |publisher: &Publisher, name: &str, tracks: Vec<FeedTrack>| {
             let Play { stream, viewer } = play(publisher);
             let feed = feeds.join(&stream);
-            Arc::new(Watched { name: name.into(), stream, feed, tracks, _viewer: viewer })
+            Arc::new(Watched { name: name.into(), stream, feed, tracks, _viewer: Some(viewer) })
         };
         let vp8 = Codec::Video(VideoCodec::Vp8);
         let sound = Codec::Audio(AudioCodec::Opus);

@@ -44,6 +44,14 @@ impl Link {
         }
     }
 
+    pub(super) fn dial(&mut self, paths: &[Path], seed: u64, now: Instant) {
+        match self {
+            Link::Peer(peer) => peer.dial(paths, seed, now),
+            #[cfg(test)]
+            Link::Fake(_) => {}
+        }
+    }
+
     pub(super) fn receive(&mut self, path: Path, datagram: BytesMut, now: Instant) {
         each!(self, peer => peer.receive(path, datagram, now));
     }

@@ -1,7 +1,8 @@
 //! The sockets and the loops that carry media, one a core.
 //!
 //! - [`Rtc`]: the way in: opens the sockets, starts the loops, opens sessions.
-//! - `shard`: one loop, on a thread of its own. A session lives in the loop that gets its first binding request.
+//! - `shard`: one loop, on a thread of its own. A session lives in the loop that gets its first binding request; one that calls
+//!   the other side has a socket of its own.
 //! - `session`: one session: its connection (`link`), its media, its owner (`events`, `mailbox`).
 //! - `registry`: all sessions by user fragment. `demux`: those of one loop by remote address.
 //! - `net`, `socket`, `tcp`: the ways out and in. Packets of one session to one viewer leave in one call (UDP GSO).
@@ -29,6 +30,7 @@ pub mod tcp;
 mod timers;
 mod viewers;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_media::Publisher;
@@ -65,6 +67,29 @@ pub struct Opening {
     pub carries: Carries,
     /// The label of the data channel that we open, if we do.
     pub opens: Option<String>,
+}
+
+/// A socket for a session with somebody whom we call, and what that one is told of it.
+#[derive(Debug)]
+pub struct CallSocket {
+    socket: std::net::UdpSocket,
+    candidates: Vec<SocketAddr>,
+}
+
+impl CallSocket {
+    /// Its host candidates.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
+    }
+
+    /// Whether it can send there at all.
+    pub fn reaches(&self, remote: &SocketAddr) -> bool {
+        // One for IPv6 takes IPv4 as well, when it is for all addresses.
+        self.socket.local_addr().is_ok_and(|own| match own.ip() {
+            IpAddr::V6(ip) => remote.is_ipv6() || ip.is_unspecified(),
+            IpAddr::V4(_) => remote.is_ipv4(),
+        })
+    }
 }
 
 /// What a session tells. Bounded: a reader that does not read loses statistics, never the end.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::SessionId;
 use super::counters::{Tally, count};
 use super::link::Link;
 use super::socket::{LARGEST_RUN, Outlet, Target};
@@ -14,6 +15,8 @@ use crate::peer::Path;
 /// Sockets and connections.
 pub(super) struct Net {
     pub(super) outlets: Vec<Outlet>,
+    /// Of sessions with those whom we call: one each, for two of them may have the same address at the other side.
+    pub(super) own: HashMap<SessionId, Outlet>,
     /// By remote address.
     pub(super) connections: HashMap<SocketAddr, Connection>,
     pub(super) tally: Arc<Tally>,
@@ -24,19 +27,36 @@ pub(super) struct Net {
 /// A [`Path`] as it is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    Udp { outlet: usize, target: Target },
+    Udp {
+        outlet: usize,
+        target: Target,
+    },
+    /// By the socket of that session.
+    Own {
+        session: SessionId,
+        target: Target,
+    },
     Tcp(SocketAddr),
 }
 
 impl Net {
     pub(super) fn new(outlets: Vec<Outlet>, tally: Arc<Tally>) -> Self {
-        Net { outlets, connections: HashMap::new(), tally, run: Vec::with_capacity(LARGEST_RUN) }
+        Net {
+            outlets,
+            own: HashMap::new(),
+            connections: HashMap::new(),
+            tally,
+            run: Vec::with_capacity(LARGEST_RUN),
+        }
     }
 
-    /// How to send on a path: from the address that the other side used, by the socket that has it.
-    pub(super) fn route(&self, path: &Path) -> Route {
+    /// How a session sends on a path: from the address that the other side used, by the socket that has it.
+    pub(super) fn route(&self, session: SessionId, path: &Path) -> Route {
         if path.tcp {
             return Route::Tcp(path.remote);
+        }
+        if let Some(own) = self.own.get(&session) {
+            return Route::Own { session, target: own.target(path.local.ip(), path.remote) };
         }
         let takes = |bound: SocketAddr| match bound.ip() {
             IpAddr::V6(ip) if ip.is_unspecified() => true,
@@ -55,30 +75,32 @@ impl Net {
         Route::Udp { outlet, target: self.outlets[outlet].target(path.local.ip(), path.remote) }
     }
 
-    /// Sends one datagram that is not media.
-    pub(super) fn send(&mut self, path: &Path, datagram: &[u8]) {
-        match self.route(path) {
-            Route::Udp { outlet, target } => {
-                self.outlets[outlet].send(target, datagram.len(), datagram, false);
-            }
-            route @ Route::Tcp(_) => {
-                transmit(
-                    &mut self.outlets,
-                    &self.connections,
-                    &self.tally,
-                    route,
-                    datagram.len(),
-                    datagram,
-                    false,
-                );
-            }
-        }
+    /// Sends one datagram of a session that is not media.
+    pub(super) fn send(&mut self, session: SessionId, path: &Path, datagram: &[u8]) {
+        let route = self.route(session, path);
+        self.transmit(route, datagram.len(), datagram, false);
+    }
+
+    /// All sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Outlet> {
+        self.outlets.iter().chain(self.own.values())
+    }
+
+    /// Sends what waits in the sockets.
+    pub(super) fn flush(&mut self) {
+        self.outlets.iter_mut().chain(self.own.values_mut()).for_each(Outlet::flush);
+    }
+
+    fn transmit(&mut self, route: Route, segment: usize, bytes: &[u8], media: bool) {
+        let Net { outlets, own, connections, tally, .. } = self;
+        transmit((outlets, own, connections), tally, route, segment, bytes, media);
     }
 
     /// Gathers what a session sends; [`Runs::finish`] sends the rest.
     pub(super) fn runs<'a>(&'a mut self, link: &'a mut Link, route: Route) -> Runs<'a> {
         let most = match route {
             Route::Udp { outlet, .. } => self.outlets[outlet].most_segments(),
+            Route::Own { session, .. } => self.own.get(&session).map_or(1, Outlet::most_segments),
             Route::Tcp(_) => usize::MAX,
         };
         self.run.clear();
@@ -87,8 +109,11 @@ impl Net {
 }
 
 fn transmit(
-    outlets: &mut [Outlet],
-    connections: &HashMap<SocketAddr, Connection>,
+    (outlets, own, connections): (
+        &mut [Outlet],
+        &mut HashMap<SessionId, Outlet>,
+        &HashMap<SocketAddr, Connection>,
+    ),
     tally: &Tally,
     route: Route,
     segment: usize,
@@ -97,6 +122,11 @@ fn transmit(
 ) {
     match route {
         Route::Udp { outlet, target } => outlets[outlet].send(target, segment, bytes, media),
+        Route::Own { session, target } => {
+            if let Some(outlet) = own.get_mut(&session) {
+                outlet.send(target, segment, bytes, media);
+            }
+        }
         Route::Tcp(remote) => {
             let (Some(connection), 1..) = (connections.get(&remote), segment) else { return };
             let packets = bytes.len().div_ceil(segment);
@@ -133,9 +163,10 @@ impl Runs<'_> {
     }
 
     fn transmit(&mut self, end: usize) {
-        let Net { outlets, connections, tally, run, .. } = &mut *self.net;
+        let Net { outlets, own, connections, tally, run } = &mut *self.net;
         if self.count > 0 {
-            transmit(outlets, connections, tally, self.route, self.segment, &run[..end], true);
+            let ways = (&mut outlets[..], own, &*connections);
+            transmit(ways, tally, self.route, self.segment, &run[..end], true);
         }
         run.drain(..end);
         self.count = 0;

@@ -18,11 +18,12 @@ use super::counters::{Counters, Tally, count};
 use super::events::Events;
 use super::mailbox::{Command, Ending, Mailbox};
 use super::media::Media;
+use super::registry::Found;
 use super::registry::Registry;
 use super::session::{Context, Waiting};
-use super::shard::{Door, INBOX, Inbound, Shard};
+use super::shard::{Call, Door, INBOX, Inbound, Shard};
 use super::sockets::Sockets;
-use super::{Carries, Opening, SessionEvent, SessionId, TooMany, candidates, tcp};
+use super::{CallSocket, Carries, Opening, SessionEvent, SessionId, TooMany, candidates, socket, tcp};
 use crate::Settings;
 use crate::agreed::{Agreed, IceCredentials};
 use crate::egress::{Feed, Quality};
@@ -214,6 +215,50 @@ impl Rtc {
             counted,
             publisher,
         )
+    }
+
+    /// A socket for a session with somebody whom we call.
+    ///
+    /// # Errors
+    /// The machine has no port left, or not the address any more that is listened on.
+    pub fn call_socket(&self) -> io::Result<CallSocket> {
+        let listen = &self.shared().listen;
+        let any =
+            |v6: bool| listen.iter().map(SocketAddr::ip).find(|ip| ip.is_unspecified() && ip.is_ipv6() == v6);
+        let ip = any(true).or_else(|| any(false)).or_else(|| listen.first().map(SocketAddr::ip));
+        let socket = socket::caller(ip.ok_or_else(|| io::Error::other("WebRTC listens nowhere"))?)?;
+        let candidates = candidates::host(&[socket.local_addr()?], &candidates::machine());
+        Ok(CallSocket { socket, candidates })
+    }
+
+    /// Opens a session that calls the other side, which is at one of these addresses (host candidates over UDP, the preferred
+    /// first). What is agreed on is known.
+    ///
+    /// # Errors
+    /// There are as many sessions as there may be, or the loops are too busy to take another.
+    pub fn call(
+        &self,
+        opening: Opening,
+        socket: CallSocket,
+        candidates: Vec<SocketAddr>,
+    ) -> Result<(Session, mpsc::Receiver<SessionEvent>), TooMany> {
+        let shared = self.shared();
+        let ufrag = opening.ice.ufrag.clone();
+        let (session, events) = self.open(opening)?;
+        let shard = (session.id.0 as usize) % shared.doors.len();
+        if let Found::Adopted(waiting) = shared.registry.find(&ufrag, shard) {
+            let call = Box::new(Call { waiting, socket: socket.socket, candidates });
+            if let Err(
+                mpsc::error::TrySendError::Full(Inbound::Call(call))
+                | mpsc::error::TrySendError::Closed(Inbound::Call(call)),
+            ) = shared.doors[shard].inbox.try_send(Inbound::Call(call))
+            {
+                shared.registry.remove(session.id);
+                call.waiting.end(Ending::Abandon, &shared.handle);
+                return Err(TooMany);
+            }
+        }
+        Ok((session, events))
     }
 
     /// Opens a session whose peer and media are stand-ins.

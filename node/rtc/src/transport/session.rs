@@ -111,6 +111,8 @@ pub(super) struct Over {
 pub(super) struct Driven {
     id: SessionId,
     ufrags: Vec<String>,
+    /// Whether we call the other side, by a socket of its own.
+    calls: bool,
     link: Link,
     media: Media,
     events: Events,
@@ -148,6 +150,7 @@ impl Driven {
         let mut driven = Driven {
             id: waiting.id,
             ufrags: vec![waiting.ice.ufrag],
+            calls: false,
             link,
             media: waiting.media,
             events: waiting.events,
@@ -168,6 +171,12 @@ impl Driven {
             driven.media.agree(agreed, None, seed(), now);
         }
         driven
+    }
+
+    /// Calls the other side over these paths.
+    pub(super) fn dial(&mut self, paths: &[Path], now: Instant) {
+        self.calls = true;
+        self.link.dial(paths, seed(), now);
     }
 
     /// Whether a binding request to that user fragment is for this session.
@@ -267,7 +276,7 @@ impl Driven {
             match output {
                 Output::Send { path, datagram } => {
                     self.answers(&path, addresses, now);
-                    net.send(&path, &datagram);
+                    net.send(self.id, &path, &datagram);
                 }
                 Output::Connected => {
                     self.connected = true;
@@ -276,7 +285,7 @@ impl Driven {
                 }
                 Output::Selected(path) => {
                     self.answers(&path, addresses, now);
-                    self.route = Some(net.route(&path));
+                    self.route = Some(net.route(self.id, &path));
                 }
                 Output::Rtp(packet) => self.media.rtp(packet, now, wall),
                 Output::Rtcp(compound) => self.media.rtcp(&compound, now),
@@ -335,7 +344,7 @@ impl Driven {
             while let (Some(output), 1..) = (self.link.poll(now), left) {
                 left -= 1;
                 if let Output::Send { path, datagram } = output {
-                    net.send(&path, &datagram);
+                    net.send(self.id, &path, &datagram);
                 }
             }
         }
@@ -368,7 +377,8 @@ impl Driven {
 
     /// The peer answers on that path: packets from there are this session's from now on, unless they are another's still.
     fn answers(&mut self, path: &Path, addresses: &mut Addresses, now: Instant) {
-        if path.tcp {
+        // What comes to a socket of its own is its own anyway.
+        if path.tcp || self.calls {
             return;
         }
         if !self.addresses.contains(&path.remote) {

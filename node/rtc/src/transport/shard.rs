@@ -18,6 +18,7 @@ use super::SessionId;
 use super::bell::{Bell, Rung};
 use super::counters::{Tally, count};
 use super::demux::{Addresses, Owner};
+use super::mailbox::Ending;
 use super::net::Net;
 use super::registry::{Found, Registry};
 use super::session::{Context, Driven, Over, Waiting};
@@ -44,6 +45,17 @@ pub(super) enum Inbound {
     Datagram(Path, BytesMut),
     /// A connection that is a session's of this loop, or of one that waits.
     Connection(Box<Accepted>),
+    /// A session with somebody whom we call.
+    Call(Box<Call>),
+}
+
+/// A session that begins with us: we call the other side, instead of waiting for it.
+pub(super) struct Call {
+    pub(super) waiting: Box<Waiting>,
+    /// Its own socket.
+    pub(super) socket: std::net::UdpSocket,
+    /// Where the other side may be, the preferred first.
+    pub(super) candidates: Vec<SocketAddr>,
 }
 
 /// How the others reach a loop.
@@ -136,7 +148,7 @@ impl Shard {
                 broken.into_iter().for_each(|(id, over)| self.end(id, over, now));
             }
             self.due(now, wall);
-            self.net.outlets.iter_mut().for_each(Outlet::flush);
+            self.net.flush();
             if more {
                 // Connections are read and written by tasks: they get their turn, too.
                 tokio::task::yield_now().await;
@@ -146,10 +158,10 @@ impl Shard {
 
     /// Waits until there is something to do.
     async fn wait(&mut self) {
-        let outlets = &self.net.outlets;
+        let net = &self.net;
         let sockets = poll_fn(|cx| {
             // Every socket is asked, so that each of them wakes the loop.
-            let ready = outlets.iter().filter(|outlet| {
+            let ready = net.sockets().filter(|outlet| {
                 let readable = outlet.poll_readable(cx).is_ready();
                 outlet.poll_writable(cx).is_ready() || readable
             });
@@ -186,15 +198,26 @@ impl Shard {
     fn read_sockets(&mut self, receiver: &mut Receiver) -> bool {
         let mut more = false;
         for outlet in 0..self.net.outlets.len() {
-            more |= self.read_socket(outlet, receiver);
+            more |= self.read_socket(|net| net.outlets.get(outlet), None, receiver);
+        }
+        let own: Vec<SessionId> = self.net.own.keys().copied().collect();
+        for id in own {
+            more |= self.read_socket(|net| net.own.get(&id), Some(id), receiver);
         }
         more
     }
 
-    fn read_socket(&mut self, outlet: usize, receiver: &mut Receiver) -> bool {
-        let bound = self.net.outlets[outlet].local();
+    /// Reads a socket, all of which is for `session` where there is one.
+    fn read_socket(
+        &mut self,
+        which: impl Fn(&Net) -> Option<&Outlet>,
+        session: Option<SessionId>,
+        receiver: &mut Receiver,
+    ) -> bool {
         for _ in 0..BATCHES {
-            let n = match self.net.outlets[outlet].receive(receiver) {
+            let Some(outlet) = which(&self.net) else { return false };
+            let bound = outlet.local();
+            let n = match outlet.receive(receiver) {
                 Ok(n) => n,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
@@ -210,7 +233,10 @@ impl Shard {
                 bytes += received.bytes.len();
                 let local = SocketAddr::new(received.to.unwrap_or(bound.ip()), bound.port());
                 let path = Path { local, remote: received.from, tcp: false };
-                self.datagrams(path, &received, now, wall);
+                match session {
+                    Some(id) => self.own_datagrams(id, path, &received, now, wall),
+                    None => self.datagrams(path, &received, now, wall),
+                }
             }
             count(&self.net.tally.packets_in, packets);
             count(&self.net.tally.bytes_in, bytes);
@@ -219,6 +245,23 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Datagrams came to a session's own socket. Its connection knows which of them are the other side's.
+    fn own_datagrams(
+        &mut self,
+        id: SessionId,
+        path: Path,
+        received: &Received<'_>,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        for datagram in received.bytes.chunks(received.stride) {
+            if !self.receive(id, path, BytesMut::from(datagram), now) {
+                return;
+            }
+        }
+        self.settle(id, now, wall);
     }
 
     /// Datagrams of one sender came together.
@@ -283,15 +326,40 @@ impl Shard {
         count(counter, 1);
     }
 
+    /// A session begins here, with somebody whom we call.
+    fn call(&mut self, call: Call, now: Instant, wall: SystemTime) {
+        let Call { waiting, socket, candidates } = call;
+        let id = waiting.id;
+        let outlet = match Outlet::new(socket, self.net.tally.clone()) {
+            Ok(outlet) => outlet,
+            Err(error) => {
+                tracing::warn!(%error, "a socket for a WebRTC session cannot be used");
+                self.registry.remove(id);
+                return waiting.end(Ending::Abandon, &self.context.handle);
+            }
+        };
+        let local = outlet.local();
+        let paths = candidates.iter().map(|remote| Path { local, remote: *remote, tcp: false });
+        let paths: Vec<Path> = paths.collect();
+        self.net.own.insert(id, outlet);
+        let mut session = Driven::new(*waiting, &self.context, now);
+        session.dial(&paths, now);
+        self.begin(session, id, now, wall);
+    }
+
     /// A session begins here.
     fn adopt(&mut self, waiting: Waiting, now: Instant, wall: SystemTime) -> SessionId {
         let id = waiting.id;
         tracing::debug!(session = id.0, shard = self.index, "WebRTC session begins");
         let session = Driven::new(waiting, &self.context, now);
+        self.begin(session, id, now, wall);
+        id
+    }
+
+    fn begin(&mut self, session: Driven, id: SessionId, now: Instant, wall: SystemTime) {
         self.sessions.insert(id, Box::new(session));
         self.watch(id);
         self.commands(id, now, wall);
-        id
     }
 
     /// What other loops handed over; whether there may be more.
@@ -310,6 +378,7 @@ impl Shard {
         match inbound {
             Inbound::Datagram(path, datagram) => self.handed(path, datagram, now, wall),
             Inbound::Connection(accepted) => self.accepted(*accepted, now, wall),
+            Inbound::Call(call) => self.call(*call, now, wall),
         }
     }
 
@@ -441,6 +510,9 @@ impl Shard {
         self.timers.remove(id);
         self.viewers.set(id, &session.feeds, &[]);
         session.end(over, &mut self.net, &mut self.addresses, &self.context.handle, now);
+        if let Some(mut own) = self.net.own.remove(&id) {
+            own.flush();
+        }
     }
 
     /// All say goodbye, after those with commands (one of which may be how they are to end) have done them. Publishers'
@@ -454,7 +526,7 @@ impl Shard {
         for id in ids {
             self.end(id, Over { closed: Closed::ByUs, finish: false }, now);
         }
-        self.net.outlets.iter_mut().for_each(Outlet::flush);
+        self.net.flush();
         // The tasks that write to connections get a last turn.
         for _ in 0..LAST_TURNS {
             tokio::task::yield_now().await;

@@ -33,6 +33,19 @@ pub(super) const LARGEST_RUN: usize = 65_535 - 40 - 8;
 pub(super) fn bind(address: SocketAddr, alone: bool) -> io::Result<std::net::UdpSocket> {
     let socket = open(address, alone)?;
     socket.set_reuse_port(true)?;
+    ready(socket, address)
+}
+
+/// Binds a socket with a port of its own, for a session with somebody whom we call.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn caller(ip: IpAddr) -> io::Result<std::net::UdpSocket> {
+    let address = SocketAddr::new(ip, 0);
+    ready(open(address, false)?, address)
+}
+
+fn ready(socket: Socket, address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     socket.set_nonblocking(true)?;
     // Best effort: the kernel has limits, and a smaller buffer works.
     let _ = socket.set_recv_buffer_size(BUFFER);

@@ -11,7 +11,7 @@ fn answers(peer: &mut Peer, path: Path, datagram: &[u8], now: Instant) -> usize 
 }
 
 fn request(username: &str, password: &str) -> Vec<u8> {
-    stun::request([1; 12], username, password, 1, CERTIFICATES[1].crypto()).expect("a request")
+    stun::request([1; 12], (username, password), 1, true, CERTIFICATES[1].crypto()).expect("a request")
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Net {
             random: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1,
         };
         let path = net.path(Side::Client);
-        net.client.dial(path, seed, now);
+        net.client.dial(&[path], seed, now);
         net
     }
 
@@ -84,7 +84,7 @@ impl Net {
     pub(super) fn move_client(&mut self) {
         self.client_at = SocketAddr::from(([203, 0, 113, 7], 50000));
         let (path, now) = (self.path(Side::Client), self.now);
-        self.client.dial(path, 77, now);
+        self.client.dial(&[path], 77, now);
     }
 
     pub(super) fn outputs(&self, side: Side) -> &[Output] {

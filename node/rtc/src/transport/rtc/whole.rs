@@ -47,7 +47,7 @@ impl Client {
         };
         let path = Path { local: socket.local_addr().unwrap(), remote: server, tcp: false };
         let mut peer = Peer::new(config, Instant::now());
-        peer.dial(path, 7, Instant::now());
+        peer.dial(&[path], 7, Instant::now());
         let remote = RemoteTransport { ice: theirs, fingerprint, role: DtlsRole::Server };
         (remote, Client { socket, peer, path, said: Vec::new() })
     }
