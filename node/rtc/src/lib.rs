@@ -13,6 +13,7 @@
 //! 8853 (simulcast), 8831/8832 (data channels).
 
 pub mod agreed;
+mod crowd;
 pub mod egress;
 pub mod ingest;
 pub mod peer;
@@ -25,5 +26,6 @@ pub mod signal;
 pub mod transport;
 pub mod whip;
 
+pub use crowd::Exempt;
 pub use settings::{IceServer, Settings};
 pub use transport::{Rtc, Session, SessionEvent, SessionId};

@@ -5,6 +5,7 @@
 mod tests;
 mod watched;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use self::watched::{Watched, numbered, outgoing};
 use crate::agreed::{Agreed, IceCredentials};
 use crate::egress::{Feed, Feeds};
 use crate::sdp::{self, Local, Offered, Outgoing, SdpError, Takes, fragment};
-use crate::transport::{Carries, Opening, TooMany};
+use crate::transport::{Carries, Opening, Place, TooMany};
 use crate::{Rtc, Session, SessionEvent};
 
 /// The most streams that one session plays: each takes a section for video and one for sound, and a description has 64.
@@ -202,12 +203,12 @@ impl Service {
         let takes = Takes { video: VIDEO.to_vec(), audio: vec![AudioCodec::Opus], layers: MOST_LAYERS };
         let local = self.local();
         let answered = sdp::answer_publisher(offer, &local, &takes)?;
-        self.room()?;
+        let place = self.rtc.place(request.peer.ip())?;
         let mut publisher = self.ingress.publish(request).await?;
         publisher.expect_video(answered.agreed.receiving.iter().any(|section| section.video));
         let stream = publisher.stream().clone();
         let carries = Carries::In(Box::new(publisher));
-        self.open(answered, carries, vec![stream], local, Side::Publisher(takes))
+        self.open(place, answered, carries, vec![stream], local, Side::Publisher(takes))
     }
 
     /// Lets one play who made an offer (WHEP).
@@ -216,7 +217,8 @@ impl Service {
     /// [`Refused`].
     pub async fn play(&self, request: Request, offer: &str) -> Result<Opened, Refused> {
         sdp::check_player(offer)?;
-        self.room()?;
+        let client = request.peer.ip();
+        self.room(client)?;
         let name = request.key.id.to_string();
         let watched = [Arc::new(self.watch(request, name).await?)];
         let local = self.local();
@@ -226,7 +228,7 @@ impl Service {
         let (carries, streams) = (Carries::Out(feeds(&watched)), streams(&watched));
         let [watched] = watched;
         let side = Side::Player { tracks, numbers, _watched: watched };
-        self.open(answered, carries, streams, local, side)
+        self.open(self.rtc.place(client)?, answered, carries, streams, local, side)
     }
 
     /// Makes an offer to one who plays (AMS): one stream, or several at once, each with the name of its track. Of several,
@@ -235,12 +237,16 @@ impl Service {
     /// # Errors
     /// [`Refused`]; of several streams, when none of them may be played.
     pub async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Offering, Refused> {
-        self.room()?;
+        let client = requests.first().map(|(request, _)| request.peer.ip());
+        let client = client.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        self.room(client)?;
         let watched = self.watch_all(requests, &[]).await?;
+        let place = self.rtc.place(client)?;
         let local = self.local();
         let (tracks, numbers) = outgoing(&watched);
         let offered = sdp::offer_player(&local, &tracks, None);
         let (session, events) = self.rtc.open(Opening {
+            place,
             ice: local.ice.clone(),
             agreed: None,
             carries: Carries::Out(feeds(&watched)),
@@ -278,6 +284,7 @@ impl Service {
 
     fn open(
         &self,
+        place: Place,
         answered: sdp::Answered,
         carries: Carries,
         streams: Vec<Arc<Stream>>,
@@ -286,6 +293,7 @@ impl Service {
     ) -> Result<Opened, Refused> {
         let sdp::Answered { sdp, agreed } = answered;
         let (session, events) = self.rtc.open(Opening {
+            place,
             ice: local.ice.clone(),
             agreed: Some(agreed.clone()),
             carries,
@@ -308,10 +316,10 @@ impl Service {
         }
     }
 
-    /// Refuses before a stream is claimed or fetched for a session that would find no place.
-    fn room(&self) -> Result<(), TooMany> {
-        let (publishers, viewers) = self.rtc.sessions();
-        if publishers + viewers < self.rtc.settings().max_sessions { Ok(()) } else { Err(TooMany) }
+    /// Refuses before a stream is fetched for a session that would find no place now. The place itself is not held meanwhile:
+    /// many who wait for the same stream are no crowd of clients that do not connect.
+    fn room(&self, client: IpAddr) -> Result<(), TooMany> {
+        self.rtc.place(client).map(drop)
     }
 
     async fn watch(&self, request: Request, name: String) -> Result<Watched, Refusal> {
