@@ -125,6 +125,10 @@ impl Negotiation {
     }
 }
 
+/// Streams that can be offered to a viewer, each of which it counts for as long as this lives.
+#[derive(Clone, Default)]
+pub struct Gathered(Vec<Arc<Watched>>);
+
 /// A session that plays what we offered: AMS's way. Its offer waits for an answer; later offers add and remove tracks.
 pub struct Offering {
     /// Our offer, the newest.
@@ -157,7 +161,16 @@ impl Offering {
         Ok(())
     }
 
-    fn set(&mut self, offered: Offered, numbers: Vec<usize>, watched: Vec<Arc<Watched>>) {
+    /// What is offered now.
+    pub fn played(&self) -> Gathered {
+        Gathered(self.watched.clone())
+    }
+
+    /// Makes another offer to the same viewer: these streams from now on.
+    pub fn offer_again(&mut self, gathered: Gathered) {
+        let Gathered(watched) = gathered;
+        let (tracks, numbers) = outgoing(&watched);
+        let offered = sdp::offer_player(&self.local, &tracks, Some(&self.offered));
         self.sdp = offered.sdp.clone();
         self.mids = offered.mids();
         self.streams = streams(&watched);
@@ -266,20 +279,17 @@ impl Service {
         })
     }
 
-    /// Makes another offer to the same viewer: these streams from now on. Those that stay go on without a break.
+    /// Gathers streams for another offer to the same viewer, which takes some seconds at most. `played` is what it
+    /// [plays](Offering::played) now: those of them that stay go on without a break.
     ///
     /// # Errors
-    /// [`Refused`]; it goes on as it was.
-    pub async fn offer_again(
+    /// [`Refused`], as [`offer`](Self::offer).
+    pub async fn gather(
         &self,
-        offering: &mut Offering,
         requests: Vec<(Request, String)>,
-    ) -> Result<(), Refused> {
-        let watched = self.watch_all(requests, &offering.watched).await?;
-        let (tracks, numbers) = outgoing(&watched);
-        let offered = sdp::offer_player(&offering.local, &tracks, Some(&offering.offered));
-        offering.set(offered, numbers, watched);
-        Ok(())
+        played: Gathered,
+    ) -> Result<Gathered, Refused> {
+        Ok(Gathered(self.watch_all(requests, &played.0).await?))
     }
 
     fn open(

@@ -255,7 +255,8 @@ async fn a_player_is_offered_streams_and_others_later() {
     let sent = |least: u64| move |event: &SessionEvent| matches!(event, SessionEvent::Stats(Stats::Out(stats)) if stats.packets > least);
     until(&mut offering.events, sent(10)).await;
 
-    service.offer_again(&mut offering, vec![one("a"), one("b")]).await.unwrap();
+    let both = service.gather(vec![one("a"), one("b")], offering.played()).await.unwrap();
+    offering.offer_again(both);
     assert!(offering.mids.iter().any(|(_, track)| track == "ARDAMSab"));
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
@@ -263,7 +264,7 @@ async fn a_player_is_offered_streams_and_others_later() {
     until(&mut offering.events, sent(100)).await;
     assert!(offering.accept("v=0").is_err());
 
-    service.offer_again(&mut offering, Vec::new()).await.unwrap();
+    offering.offer_again(service.gather(Vec::new(), offering.played()).await.unwrap());
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
     assert!(offering.streams.is_empty());
