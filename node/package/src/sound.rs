@@ -310,4 +310,72 @@ mod tests {
         assert_eq!(first, Some(2), "the window begins with the first segment that has AAC");
         running.abort();
     }
+
+    /// Number, discontinuity number and sampling rate of each segment of the one rendition of sound.
+    fn packaged(packager: &Packager) -> Vec<(u64, u64, u32)> {
+        let renditions = packager.renditions();
+        assert_eq!(renditions.len(), 1);
+        renditions[0].window(|window| {
+            let all = window.listed().map(|s| {
+                let init = s.init.as_ref().expect("an init segment");
+                let TrackConfig::Audio(audio) = &*init.config else { panic!("sound") };
+                assert_eq!(audio.codec, AudioCodec::Aac);
+                (s.media_sequence, s.discontinuity_sequence, audio.sample_rate)
+            });
+            all.collect()
+        })
+    }
+
+    async fn settled() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_comes_back_with_another_codec_is_heard() {
+        let hub = Hub::new(Duration::from_secs(10));
+        let key = StreamKey::new("live", "a");
+        let mut opus = hub.publish(key.clone(), Origin::default(), StreamSettings::default()).expect("new");
+        opus.expect_video(false);
+        opus.add_track(TrackConfig::Audio(audio(AudioCodec::Opus))).expect("room");
+        send(&mut opus, 0, 12_000);
+        let stream = opus.stream().clone();
+        add_aac(&stream, 0, 12_000);
+        let packager = Arc::new(Packager::new(stream.clone(), HlsSettings::default()));
+        let running = tokio::spawn(packager.clone().run(|_| ()));
+        packager.ready(Duration::from_secs(5)).await;
+        assert!(stream.aside().needs(AudioCodec::Aac));
+
+        // With AAC: no more is to be made of it.
+        drop(opus);
+        let mut aac = hub.resume(&key).expect("it waits");
+        aac.expect_video(false);
+        let cd = AudioConfig::aac(Bytes::from_static(&[0x12, 0x10])).expect("a record");
+        aac.add_track(TrackConfig::Audio(cd)).expect("room");
+        send(&mut aac, 0, 12_000);
+        settled().await;
+        assert!(!stream.aside().needs(AudioCodec::Aac));
+        let segments = packaged(&packager);
+        assert!(segments.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{segments:?}");
+        let kinds = |segments: &[(u64, u64, u32)]| {
+            let mut kinds: Vec<(u64, u32)> = segments.iter().map(|(_, d, rate)| (*d, *rate)).collect();
+            kinds.dedup();
+            kinds
+        };
+        assert_eq!(kinds(&segments), [(0, 48_000), (1, 44_100)]);
+
+        // With Opus again: AAC is asked for, and packaged as soon as it is made.
+        drop(aac);
+        let mut opus = hub.resume(&key).expect("it waits");
+        opus.expect_video(false);
+        opus.add_track(TrackConfig::Audio(audio(AudioCodec::Opus))).expect("room");
+        send(&mut opus, 0, 1000);
+        settled().await;
+        assert!(stream.aside().needs(AudioCodec::Aac));
+        add_aac(&stream, 0, i64::MAX);
+        send(&mut opus, 1000, 12_000);
+        add_aac(&stream, 0, i64::MAX);
+        settled().await;
+        assert_eq!(kinds(&packaged(&packager)), [(0, 48_000), (1, 44_100), (2, 48_000)]);
+        running.abort();
+    }
 }
