@@ -63,7 +63,7 @@ pub(crate) struct Packager {
 
 enum Engine {
     /// Pictures and sound, each in a rendition.
-    Apart(Apart),
+    Apart(Box<Apart>),
     Together(Box<Muxed>, Arc<Rendition>),
 }
 
@@ -192,7 +192,7 @@ impl Packager {
 
     fn engine(&self, segmentation: Segmentation, sound: &Sound) -> Result<Engine, crate::ts::TsError> {
         if self.settings.segment_type == SegmentType::Fmp4 {
-            return Ok(Engine::Apart(Apart::default()));
+            return Ok(Engine::Apart(Box::default()));
         }
         let tracks = self.stream.tracks();
         let first = |id| sound.first().is_none_or(|first| first == id);
@@ -291,7 +291,7 @@ impl Packager {
                 }
             }
             (Event::Frame { track, frame }, Engine::Apart(apart)) => {
-                let Apart { video, audio } = apart;
+                let Apart { video, audio } = &mut **apart;
                 if let Some(lane) = video.as_mut().filter(|lane| lane.track == track) {
                     let dts = frame.dts;
                     lane.segmenter.frame(frame, &mut out);
@@ -375,7 +375,8 @@ impl Packager {
 impl Engine {
     fn skip(&mut self) {
         match self {
-            Engine::Apart(Apart { video, audio }) => {
+            Engine::Apart(apart) => {
+                let Apart { video, audio } = &mut **apart;
                 for lane in [video, audio].into_iter().flatten() {
                     let mut out = Vec::new();
                     lane.segmenter.skip(&mut out);
