@@ -199,7 +199,7 @@ pub struct Service {
 impl Service {
     /// Over these sockets, asking these.
     pub fn new(rtc: Rtc, ingress: Arc<dyn Ingress>, egress: Arc<dyn Egress>) -> Arc<Self> {
-        let feeds = Feeds::new(rtc.settings().mtu);
+        let feeds = Feeds::new(rtc.settings().mtu, rtc.runtimes());
         Arc::new(Service { rtc, ingress, egress, feeds })
     }
 

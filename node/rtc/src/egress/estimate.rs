@@ -107,7 +107,7 @@ impl Estimate {
             Usage::Over if settled => {
                 let to = DECREASE * delivered.unwrap_or(self.bits);
                 self.limit = delivered;
-                self.fall(to, now);
+                self.fall(to, "packets take longer and longer", now);
             }
             Usage::Normal if self.loss < LITTLE_LOSS && settled => self.grow(delivered, rtt, now),
             _ => self.grown = now,
@@ -116,7 +116,7 @@ impl Estimate {
             let less = self.bits * (1.0 - 0.5 * self.loss);
             // Where much is lost, what arrives is what the link carries; and it carries no less.
             let most = delivered.filter(|_| self.loss > 2.0 * MUCH_LOSS).map_or(less, |d| d.min(less));
-            self.fall(most.max(DECREASE * delivered.unwrap_or(0.0)), now);
+            self.fall(most.max(DECREASE * delivered.unwrap_or(0.0)), "packets are lost", now);
         }
     }
 
@@ -127,7 +127,7 @@ impl Estimate {
         }
         self.loss = 0.5 * self.loss + 0.5 * lost;
         if self.loss > MUCH_LOSS {
-            self.fall(self.bits * (1.0 - 0.5 * self.loss), now);
+            self.fall(self.bits * (1.0 - 0.5 * self.loss), "packets are lost", now);
         } else if self.loss < LITTLE_LOSS {
             self.grow(None, rtt, now);
         }
@@ -147,12 +147,14 @@ impl Estimate {
             && now.saturating_duration_since(heard) > SILENCE
         {
             self.heard = Some(now);
-            self.fall(self.bits * 0.5, now);
+            self.fall(self.bits * 0.5, "the viewer is not heard", now);
         }
     }
 
-    fn fall(&mut self, to: f64, now: Instant) {
+    fn fall(&mut self, to: f64, why: &'static str, now: Instant) {
+        let before = self.bits;
         self.bits = self.bits.min(to).max(FLOOR);
+        tracing::trace!(before, after = self.bits, loss = self.loss, why, "a viewer's link carries less");
         self.fell = Some(now);
         self.congested = Some(now);
         self.grown = now;
@@ -172,9 +174,9 @@ impl Estimate {
         self.bits = grown.min(most.max(self.bits)).min(CEILING);
     }
 
-    /// An average that a few packets do not move much.
+    /// An average over so many packets that a link which loses 5 % by chance hardly ever seems to lose 10 %.
     fn lost(&mut self, share: f64, packets: usize) {
-        let weight = (packets as f64 / 60.0).min(0.5);
+        let weight = (packets as f64 / 180.0).min(0.35);
         self.loss += weight * (share - self.loss);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sluice_media::aside::Need;
 use sluice_media::{AudioCodec, Start, Stream, StreamKey, TrackId, VideoCodec};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -256,22 +257,29 @@ impl Feed {
     }
 }
 
-/// The feeds that have viewers. Must be used inside a tokio runtime.
+/// The feeds that have viewers.
 pub struct Feeds {
     feeds: Mutex<HashMap<StreamKey, Weak<Feed>>>,
     max_payload: usize,
+    /// Feeds are written here, in turn. Never empty.
+    runtimes: Vec<Handle>,
 }
 
 impl Default for Feeds {
+    /// On the runtime that this is called in.
     fn default() -> Self {
-        Self::new(MTU)
+        Self::new(MTU, Vec::new())
     }
 }
 
 impl Feeds {
-    /// `mtu` is the largest UDP payload that is sent, in bytes.
-    pub fn new(mtu: usize) -> Self {
-        Feeds { feeds: Mutex::default(), max_payload: largest_payload(mtu) }
+    /// `mtu` is the largest UDP payload that is sent, in bytes. Feeds are written by tasks on these runtimes: where their viewers
+    /// are served, so that no other thread has to wake for each frame. Without any it is the one that this is called in.
+    pub fn new(mtu: usize, mut runtimes: Vec<Handle>) -> Self {
+        if runtimes.is_empty() {
+            runtimes.push(Handle::current());
+        }
+        Feeds { feeds: Mutex::default(), max_payload: largest_payload(mtu), runtimes }
     }
 
     /// The feed of a stream; the first viewer starts it.
@@ -286,7 +294,8 @@ impl Feeds {
         let shared = Shared::new(stream.key().clone());
         let reader = stream.subscribe(Start::Newest, LAG);
         let writer = Writer::new(shared.clone(), self.max_payload);
-        let task = tokio::spawn(writer.run(reader)).abort_handle();
+        let runtime = &self.runtimes[shared.id.0 as usize % self.runtimes.len()];
+        let task = runtime.spawn(writer.run(reader)).abort_handle();
         let feed = Feed::over(stream.clone(), shared, Some(task));
         feeds.insert(stream.key().clone(), Arc::downgrade(&feed));
         feed

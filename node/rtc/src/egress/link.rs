@@ -211,7 +211,9 @@ impl Link {
         }
         let rate = probe.arrived.filter(|(first, last, _)| last - first > PROBE / 2);
         let rate = rate.map_or(0.0, |(first, last, bytes)| bytes as f64 * 8e6 / (last - first) as f64);
-        if !congested && rate >= PROBE_PASSED * probe.rate {
+        let passed = !congested && rate >= PROBE_PASSED * probe.rate;
+        tracing::trace!(tried = probe.rate, arrived = rate, congested, passed, "a viewer's link was tried");
+        if passed {
             self.estimate.carries(probe.rate);
             self.probed = Some(Probed::Passed);
         } else {

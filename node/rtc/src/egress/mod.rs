@@ -378,7 +378,9 @@ impl Egress {
             let Decision { rung, thinned, probe: wanted } =
                 choice.decide(&rungs, Seen { estimate, congested }, forced, now);
             probe = probe.or(wanted.map(|bits| bits * videos + audio));
-            section.choose(rung, now);
+            if section.choose(rung, now) {
+                tracing::debug!(stream = %self.feeds[section.feed].stream().key(), ?rungs, rung, estimate, "a viewer is to get another rendition");
+            }
             // What is sent until the other rendition comes may be far too much as well.
             let needs = section.lane().map_or(0, |lane| lane.bitrate()) as f64;
             let squeezed = congested.is_some() && section.thinned_until(estimate, needs);

@@ -168,14 +168,17 @@ impl Section {
         there.min_by_key(|i| self.lanes[*i].height().abs_diff(wanted))
     }
 
-    /// Wants this rendition from its next keyframe on.
-    pub(crate) fn choose(&mut self, rung: usize, now: Instant) {
-        let Some(lane) = self.lanes.get(rung) else { return };
+    /// Wants this rendition from its next keyframe on; whether that is news.
+    pub(crate) fn choose(&mut self, rung: usize, now: Instant) -> bool {
+        let Some(lane) = self.lanes.get(rung) else { return false };
         let is = |l: &Arc<Lane>| Arc::ptr_eq(l, lane);
         match (&self.reading, &self.target) {
-            (_, Some((target, _))) if is(target) => {}
-            (Some(reading), _) if is(&reading.lane) => self.target = None,
-            _ => self.target = Some((lane.clone(), now)),
+            (_, Some((target, _))) if is(target) => false,
+            (Some(reading), _) if is(&reading.lane) => self.target.take().is_some(),
+            _ => {
+                self.target = Some((lane.clone(), now));
+                true
+            }
         }
     }
 

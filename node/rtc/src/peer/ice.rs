@@ -128,7 +128,9 @@ impl Ice {
         if !request.is_authentic(&password, crypto) {
             return Heard::default();
         }
-        if request.is_controlled() {
+        // One side controls: the one that calls.
+        let same_role = if self.dial.is_some() { request.is_controlling() } else { request.is_controlled() };
+        if same_role {
             return Heard { answer: request.conflict(&password, crypto), ..Heard::default() };
         }
         if current {
@@ -254,5 +256,30 @@ mod tests {
         assert!(ice.valid(lost, true, at(10)).selected, "but the other side decides");
         assert!(!ice.valid(lost, false, at(60)).selected);
         assert_eq!(ice.selected(), Some(lost));
+    }
+
+    #[test]
+    fn the_one_that_calls_controls() {
+        let pair = |name: &str| IceCredentials { ufrag: name.repeat(16), pwd: name.repeat(24) };
+        let username = format!("{}:{}", pair("a").ufrag, pair("b").ufrag);
+        let certificate = Arc::new(Certificate::generate().expect("a certificate"));
+        let (local, remote) = (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 2], 2)));
+        let (path, now) = (Path { local, remote, tcp: false }, Instant::now());
+        let crypto = certificate.crypto();
+        let controlled = stun::controlled_request(&username, &pair("a").pwd, crypto).expect("a request");
+        let controlling = stun::request([7; 12], &username, &pair("a").pwd, 1, crypto).expect("a request");
+        for calls in [false, true] {
+            let mut ice = Ice::new(pair("a"), Some(pair("b")), certificate.clone());
+            if calls {
+                ice.dial(path, 1, now);
+            }
+            for (request, theirs) in [(&controlled, false), (&controlling, true)] {
+                let heard = ice.receive(path, request, now);
+                let answer = heard.answer.expect("an answer");
+                let refused = answer.starts_with(&[0x01, 0x11]);
+                assert_eq!(refused, calls == theirs, "we call: {calls}, they: {theirs}");
+                assert!(refused || answer.starts_with(&[0x01, 0x01]));
+            }
+        }
     }
 }

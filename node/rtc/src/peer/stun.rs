@@ -99,9 +99,14 @@ impl Request {
         self.get(ATTR_USE_CANDIDATE).is_some()
     }
 
-    /// Whether the sender takes itself for the controlled side, as we do.
+    /// Whether the sender takes itself for the controlled side.
     pub(super) fn is_controlled(&self) -> bool {
         self.get(ATTR_ICE_CONTROLLED).is_some()
+    }
+
+    /// Whether the sender takes itself for the controlling side.
+    pub(super) fn is_controlling(&self) -> bool {
+        self.get(ATTR_ICE_CONTROLLING).is_some()
     }
 
     /// The response, if it is no longer than the request: nobody gets more out of us than he put in.
@@ -159,6 +164,13 @@ pub(super) fn request(
         password,
         crypto,
     )
+}
+
+/// A request of a full agent that waits to be called.
+#[cfg(test)]
+pub(super) fn controlled_request(username: &str, password: &str, crypto: &dyn RTCCrypto) -> Option<Vec<u8>> {
+    let role = Attribute(ATTR_ICE_CONTROLLED, &[0; 8]);
+    build(&[&BINDING_REQUEST, &Attribute(ATTR_USERNAME, username.as_bytes()), &role], password, crypto)
 }
 
 struct Attribute<'a>(AttrType, &'a [u8]);

@@ -253,6 +253,7 @@ async fn a_player_is_offered_streams_and_others_later() {
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
     let sent = |least: u64| move |event: &SessionEvent| matches!(event, SessionEvent::Stats(Stats::Out(stats)) if stats.packets > least);
+    offering.session.measure();
     until(&mut offering.events, sent(10)).await;
 
     let both = service.gather(vec![one("a"), one("b")], offering.played()).await.unwrap();

@@ -153,7 +153,9 @@ mod tests {
         let listen = vec![([127, 0, 0, 1], 0).into()];
         let rtc = crate::Rtc::start(crate::Settings { listen, shards: 1, ..Default::default() }).unwrap();
         let node = Arc::new(Slow(hub.clone()));
-        let service = crate::service::Service::new(rtc, node.clone(), node);
+        // With feeds in this runtime, whose time stands still.
+        let feeds = Feeds::default();
+        let service = crate::service::Service { rtc, ingress: node.clone(), egress: node, feeds };
         tokio::time::pause();
         let request = |id: &str| Request {
             key: StreamKey::new("live", id),

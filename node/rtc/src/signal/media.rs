@@ -95,12 +95,14 @@ impl Media for Arc<Service> {
     async fn publish(&self, request: Request, offer: &str) -> Result<Running, Refused> {
         let Opened { sdp, session, events, streams, negotiation } =
             Service::publish(self, request, offer).await?;
+        session.measure();
         let link = Box::new(Publishing { session, negotiation });
         Ok(Running { sdp, mids: Vec::new(), streams, events, link })
     }
 
     async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Running, Refused> {
         let mut offering = Service::offer(self, requests).await?;
+        offering.session.measure();
         let events = std::mem::replace(&mut offering.events, mpsc::channel(1).1);
         let Again { sdp, mids, streams } = of(&offering);
         let link = Box::new(Playing { offering, service: self.clone() });

@@ -58,12 +58,19 @@ pub(super) struct Mailbox {
     id: SessionId,
     /// Whether the other side's goodbye ends the stream that it publishes.
     pub(super) ends_by_goodbye: AtomicBool,
+    /// Whether statistics are told.
+    pub(super) measured: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Mailbox {
     pub(super) fn new(id: SessionId) -> Self {
-        Mailbox { id, ends_by_goodbye: AtomicBool::new(false), state: Mutex::default() }
+        Mailbox {
+            id,
+            ends_by_goodbye: AtomicBool::new(false),
+            measured: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
     }
 
     /// Whose it is.

@@ -95,7 +95,7 @@ pub enum SessionEvent {
     Rendition(usize, u32),
     /// A stream that it plays has ended (index of the feed).
     StreamEnded(usize),
-    /// Statistics, once a second.
+    /// Statistics, once a second, where somebody [asked](Session::measure) for them.
     Stats(Stats),
     /// It is over; nothing follows. Says why.
     Closed(Closed),

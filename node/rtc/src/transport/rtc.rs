@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use sluice_media::Publisher;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -61,6 +61,8 @@ struct Shared {
 
 struct Owner {
     shared: Arc<Shared>,
+    /// Of the loops.
+    runtimes: Vec<Handle>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: Vec<AbortHandle>,
 }
@@ -115,9 +117,16 @@ impl Rtc {
             handle,
             settings,
         });
-        let mut owner = Owner { shared: shared.clone(), threads: Mutex::default(), tasks: Vec::new() };
+        let mut owner = Owner {
+            shared: shared.clone(),
+            runtimes: Vec::new(),
+            threads: Mutex::default(),
+            tasks: Vec::new(),
+        };
         for (index, (inbox, udp)) in inboxes.into_iter().zip(sockets.udp).enumerate() {
-            let thread = shared.clone().start_shard(index, inbox, udp)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            owner.runtimes.push(runtime.handle().clone());
+            let thread = shared.clone().start_shard(index, runtime, inbox, udp)?;
             owner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         let strangers = tcp::strangers();
@@ -147,6 +156,11 @@ impl Rtc {
     /// What is listened on, with the real port.
     pub fn listen(&self) -> &[SocketAddr] {
         &self.shared().listen
+    }
+
+    /// The runtimes of the loops, for tasks that work for their sessions and never take long.
+    pub(crate) fn runtimes(&self) -> Vec<Handle> {
+        self.owner.runtimes.clone()
     }
 
     /// Our certificate: made at the start, and the same for all sessions.
@@ -308,10 +322,10 @@ impl Shared {
     fn start_shard(
         self: Arc<Self>,
         index: usize,
+        runtime: Runtime,
         inbox: mpsc::Receiver<Inbound>,
         udp: Vec<std::net::UdpSocket>,
     ) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = Context {
             certificate: self.certificate.clone(),
             mtu: self.settings.mtu,
@@ -442,6 +456,11 @@ impl Session {
     /// Otherwise the stream waits for its publisher: AMS's clients say goodbye before they come back.
     pub fn end_by_goodbye(&self) {
         self.mailbox.ends_by_goodbye.store(true, Relaxed);
+    }
+
+    /// From now on its statistics are told each second: for who reads them.
+    pub fn measure(&self) {
+        self.mailbox.measured.store(true, Relaxed);
     }
 
     /// Ends it with a goodbye; a publisher's stream ends with it.

@@ -240,7 +240,9 @@ impl Driven {
         }
         if self.next_stats.is_some_and(|at| at <= now) {
             self.next_stats = Some(now + STATS);
-            if let Some(stats) = self.media.stats(now) {
+            if self.mailbox.measured.load(Relaxed)
+                && let Some(stats) = self.media.stats(now)
+            {
                 self.events.stats(stats);
             }
         }

@@ -21,7 +21,7 @@ use super::demux::{Addresses, News, Owner};
 use super::net::Net;
 use super::registry::{Found, Registry};
 use super::session::{Context, Driven, Over, Waiting};
-use super::socket::{Outlet, Received, Receiver};
+use super::socket::{BATCH, Outlet, Received, Receiver};
 use super::stun::is_stun;
 use super::tcp::{Accepted, Arrived, Connection};
 use super::timers::Timers;
@@ -213,6 +213,9 @@ impl Shard {
             }
             count(&self.net.tally.packets_in, packets);
             count(&self.net.tally.bytes_in, bytes);
+            if n < BATCH {
+                return false;
+            }
         }
         true
     }

@@ -17,7 +17,7 @@ use super::counters::{Tally, count};
 /// What is asked of the kernel for each socket's buffers, in bytes. It grants `net.core.rmem_max` and `wmem_max` at most.
 const BUFFER: usize = 4 << 20;
 /// Buffers that one receive call fills.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 /// The largest datagram, and the most that GRO puts into one buffer.
 const DATAGRAM: usize = 1 << 16;
 /// What waits at most while the socket takes no more, in bytes.
@@ -170,9 +170,17 @@ impl Outlet {
         let mut buffers = storage.chunks_exact_mut(DATAGRAM);
         let mut slices: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        self.io.try_io(Interest::READABLE, || {
-            self.state.recv(UdpSockRef::from(&self.io), &mut slices, &mut meta[..])
-        })
+        let mut received = 0;
+        let read = self.io.try_io(Interest::READABLE, || {
+            received = self.state.recv(UdpSockRef::from(&self.io), &mut slices, &mut meta[..])?;
+            // Less than there was room for: the kernel has no more, and will say when it has. Asking once more just to hear that
+            // costs a call each time.
+            if received < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match read {
+            Err(error) if received == 0 => Err(error),
+            _ => Ok(received),
+        }
     }
 
     /// Whether it can be read.

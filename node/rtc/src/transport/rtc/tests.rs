@@ -140,7 +140,8 @@ async fn a_panic_ends_one_session_only() {
 async fn statistics_come_once_a_second() {
     let rtc = start("127.0.0.1:0", 1);
     let ice = rtc.credentials();
-    let (_session, mut events) = rtc.open_fake(ice.clone()).unwrap();
+    let (session, mut events) = rtc.open_fake(ice.clone()).unwrap();
+    session.measure();
     Client::new(&rtc, "127.0.0.1").await.connect(&ice.ufrag).await;
     assert!(matches!(event(&mut events).await, SessionEvent::Connected));
     let stats = timeout(Duration::from_secs(3), events.recv()).await.unwrap();

@@ -142,7 +142,7 @@ async fn a_viewer_gets_a_stream_of_the_hub() {
     let hub = Hub::new(Duration::ZERO);
     let publisher =
         hub.publish(StreamKey::new("live", "a"), Origin::default(), StreamSettings::default()).unwrap();
-    let feeds = Feeds::new(1200);
+    let feeds = Feeds::new(1200, Vec::new());
     let feed = feeds.join(publisher.stream());
     let publishing = tokio::spawn(publish(publisher));
 
