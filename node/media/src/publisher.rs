@@ -36,7 +36,8 @@ const NO_LEADER: Duration = Duration::from_millis(1500);
 const WITHOUT_LEADER: u32 = 8;
 /// A better one leads again when it has gone on for this long: one that comes and goes would break the stream off each time.
 const BACK: Duration = Duration::from_secs(5);
-/// It does at once so soon after the beginning, when the layers of a publisher come one after the other.
+/// It does at once so soon after the beginning, when the layers of a publisher come one after the other. A track that was added and
+/// is still to come is waited for as long: until then another one begins the groups, and is not shown.
 const START: Duration = Duration::from_secs(3);
 /// Between two wishes for a keyframe to lead with.
 const WISH: Duration = Duration::from_secs(1);
@@ -67,6 +68,8 @@ struct Leader {
     lane: usize,
     // Since when the present publisher has pictures.
     start: Timestamp,
+    // Until a better one comes: nobody is shown it yet.
+    provisional: bool,
 }
 
 /// The writer's side of a track.
@@ -84,6 +87,8 @@ struct Lane {
     since: Option<Timestamp>,
     // Its frames since the leader's last one.
     alone: u32,
+    // Whether the present publisher writes it.
+    present: bool,
     group_bytes: u64,
     // Nothing can go into the present group: frames are of no use until the next one begins.
     fresh: bool,
@@ -147,7 +152,7 @@ impl Publisher {
             lane.fresh = true;
             lane.pending.clear();
             lane.last = None;
-            (lane.since, lane.alone) = (None, 0);
+            (lane.since, lane.alone, lane.present) = (None, 0, false);
         }
         writer.leader = None;
         let start = writer.newest.map_or(origin.timeline, |(t, at)| t + gap(at.elapsed()));
@@ -187,7 +192,7 @@ impl Publisher {
             Some(i) => {
                 let lane = &mut writer.tracks[i];
                 lane.track.set_config(config.clone());
-                lane.config = config;
+                (lane.config, lane.present) = (config, true);
                 i
             }
             None => {
@@ -204,6 +209,7 @@ impl Publisher {
                     last: None,
                     since: None,
                     alone: 0,
+                    present: true,
                     group_bytes: 0,
                     fresh: true,
                     changed: false,
@@ -434,6 +440,7 @@ impl Writer {
             last: None,
             since: None,
             alone: 0,
+            present: false,
             group_bytes: 0,
             fresh: true,
             changed: false,
@@ -485,7 +492,8 @@ impl Writer {
         }
         if let Some(stamp) = begins {
             let config = l.config.clone();
-            let head = GroupHead { stamp, config, independent: frame.keyframe, leads: !rendition };
+            let shown = !video || !self.leader.is_some_and(|leader| leader.provisional);
+            let head = GroupHead { stamp, config, independent: frame.keyframe, leads: !rendition && shown };
             l.track.ring.begin(head);
             l.fresh = false;
             l.group_bytes = 0;
@@ -523,9 +531,15 @@ impl Writer {
         rank(one) > rank(other)
     }
 
-    /// The video tracks that are better than this one.
+    /// The publisher's video tracks that are better than this one.
     fn better(&self, lane: usize) -> impl Iterator<Item = usize> {
-        (0..self.tracks.len()).filter(move |i| self.tracks[*i].config.is_video() && self.is_better(*i, lane))
+        let present = |i: usize| self.tracks[i].present && self.tracks[i].config.is_video();
+        (0..self.tracks.len()).filter(move |i| present(*i) && self.is_better(*i, lane))
+    }
+
+    /// Whether a better video track is still to come.
+    fn is_provisional(&self, lane: usize) -> bool {
+        self.better(lane).any(|better| self.tracks[better].last.is_none())
     }
 
     /// Whether a video track may lead from its next keyframe on.
@@ -535,7 +549,7 @@ impl Writer {
         if self.is_better(lane, leader.lane) {
             let since = self.tracks[lane].since.filter(|_| !self.tracks[lane].is_silent(dts));
             let goes_on = since.is_some_and(|since| dts.since(since) >= BACK);
-            return silent || goes_on || dts.since(leader.start) <= START;
+            return silent || goes_on || leader.provisional || dts.since(leader.start) <= START;
         }
         let alone = self.tracks[lane].alone >= WITHOUT_LEADER;
         silent && alone && self.better(lane).all(|better| self.tracks[better].is_silent(dts))
@@ -544,16 +558,26 @@ impl Writer {
     /// Whether a video track leads from this frame on. Where that is news, the stream is broken off.
     fn leads(&mut self, lane: usize, dts: Timestamp, keyframe: bool) -> bool {
         match self.leader {
-            Some(leader) if leader.lane == lane => true,
+            Some(leader) if leader.lane == lane => {
+                if keyframe && leader.provisional {
+                    let provisional = dts.since(leader.start) <= START && self.is_provisional(lane);
+                    self.leader = Some(Leader { provisional, ..leader });
+                }
+                true
+            }
             Some(leader) if keyframe && self.may_lead(lane, dts) => {
-                self.leader = Some(Leader { lane, ..leader });
-                self.stamper.break_off();
+                let provisional = leader.provisional && self.is_provisional(lane);
+                self.leader = Some(Leader { lane, provisional, ..leader });
+                if !leader.provisional {
+                    self.stamper.break_off();
+                }
                 true
             }
             Some(_) => false,
             None => {
                 if keyframe {
-                    self.leader = Some(Leader { lane, start: dts });
+                    let provisional = self.is_provisional(lane);
+                    self.leader = Some(Leader { lane, start: dts, provisional });
                 }
                 true
             }
@@ -576,7 +600,7 @@ impl Writer {
     fn is_ahead(&self, lane: usize, dts: Timestamp) -> bool {
         let Some(leader) = self.leader else {
             // The first one leads that has a keyframe; of the same picture it is the best.
-            return self.better(lane).any(|better| self.tracks[better].last.is_none());
+            return self.is_provisional(lane);
         };
         let goes_on = |lane: usize| !self.tracks[lane].is_silent(dts);
         let next = self.better(leader.lane).filter(|better| goes_on(*better) && self.may_lead(*better, dts));

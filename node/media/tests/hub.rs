@@ -513,6 +513,44 @@ async fn a_rendition_stands_in_for_a_silent_reference() {
 }
 
 #[tokio::test]
+async fn a_better_rendition_that_comes_a_little_later_breaks_nothing_off() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let leads = |p: &Publisher, track: usize| {
+        p.stream().tracks()[track].ring.newest(|_| true).map(|group| group.head.leads)
+    };
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    for ms in (0..1000).step_by(40) {
+        p.write(1, frame(ms, ms == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 1), Some(false), "the larger one is awaited");
+    send_renditions(&mut p, 1000, 3000, |_, ms| ms % 1000 == 0);
+    assert_eq!((leads(&p, 0), leads(&p, 1)), (Some(true), Some(false)));
+    let seen = drain(&mut all);
+    assert!(stamps(&seen, 0).iter().chain(&stamps(&seen, 1)).all(|s| s.discontinuity_sequence == 0));
+
+    // The next publisher has one only: there is nothing to wait for.
+    drop(p);
+    let mut p = hub.resume(&key()).expect("it waits");
+    p.add_track(video(320));
+    for ms in (0..1000).step_by(40) {
+        p.write(0, frame(ms, ms == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 0), Some(true));
+    drop(p);
+    // One that does not come is waited for as long as that is of use.
+    let mut p = hub.resume(&key()).expect("it waits");
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    for ms in (0..5000).step_by(40) {
+        p.write(1, frame(ms, ms % 1000 == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 1), Some(true));
+}
+
+#[tokio::test]
 async fn a_keyframe_is_wished_for_when_the_leader_is_silent() {
     let hub = Hub::new(Duration::from_secs(10));
     let mut p = publish(&hub);
