@@ -99,13 +99,13 @@ def publisher(url):
     return Session(Gst.parse_launch(SOURCE), url)
 
 
-def player(url):
-    """A session that decodes what it gets, and counts it."""
+def player(url, mode=",packetization-mode=(string)1"):
+    """A session that decodes what it gets, and counts it. `mode` is how H.264 is wanted: webrtcbin's own offers name none."""
     pipeline = Gst.Pipeline.new()
     rtc = Gst.ElementFactory.make("webrtcbin", "rtc")
     rtc.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
     pipeline.add(rtc)
-    for caps in (f"{VIDEO},packetization-mode=(string)1,profile-level-id=(string)42e01f", AUDIO):
+    for caps in (f"{VIDEO}{mode},profile-level-id=(string)42e01f", AUDIO):
         rtc.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, Gst.Caps.from_string(caps))
     counts = {"video": 0, "audio": 0}
 
@@ -150,14 +150,15 @@ def main():
     threading.Thread(target=GLib.MainLoop().run, daemon=True).start()
     checks = Checks("gstreamer")
     source = publisher(f"{given.base}/{given.app}/whip/{given.stream}")
-    viewer, counts = player(f"{given.watch or given.base}/{given.app}/whep/{given.stream}")
+    whep = f"{given.watch or given.base}/{given.app}/whep/{given.stream}"
+    viewers = [player(whep), player(whep, mode="")]
 
     def publish():
         source.start()
         if not within(PATIENCE, source.connected):
             raise Failed("it does not connect")
 
-    def play():
+    def play(viewer, counts):
         time.sleep(1)
         viewer.start()
         if not within(PATIENCE, lambda: counts["video"] > 0 and counts["audio"] > 0):
@@ -170,13 +171,14 @@ def main():
             raise Failed("too few: 25 pictures and 50 packets of sound a second are sent")
 
     def end():
-        ended = viewer.end(), source.end()
-        if ended != (200, 200):
+        ended = [session.end() for session in (*(viewer for viewer, _ in viewers), source)]
+        if ended != [200, 200, 200]:
             raise Failed(f"DELETE is answered with {ended}")
 
     checks.holds("GStreamer publishes by WHIP", publish)
-    checks.holds("GStreamer plays by WHEP", play)
-    checks.holds("both sessions end", end)
+    checks.holds("GStreamer plays by WHEP", lambda: play(*viewers[0]))
+    checks.holds("so it does when its offer names no packetization mode", lambda: play(*viewers[1]))
+    checks.holds("all sessions end", end)
     return checks.end()
 
 

@@ -9,6 +9,7 @@
 //! - [`source`], [`flv`], [`synthetic`]: what is published; [`stamp`]: the clock in its frames;
 //! - [`bench`]: Sluice next to nginx and MediaMTX, as a table.
 
+mod again;
 mod bench;
 mod cli;
 mod continuity;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sluice_rtmp::flv;
 use sluice_rtmp::session::{ClientEvent, Purpose};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
+use crate::again;
 use crate::cli::{Load, SourceOptions};
 use crate::error::Error;
 use crate::report::Report;
@@ -17,10 +18,6 @@ use crate::source::{Source, VIDEO_HEADER};
 use crate::stamp::{self, Stamp};
 use crate::stats::{Stats, now};
 use crate::target;
-
-/// Pauses between tries to publish again: the first, doubled up to the most.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MOST: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(load: &Load, options: &SourceOptions) -> Result<Report, Error> {
     let mut urls = target::each(load);
@@ -47,31 +44,11 @@ pub(crate) fn run(load: &Load, options: &SourceOptions) -> Result<Report, Error>
     run::run("publish", load, |Client { index, stats, stop }| {
         let (source, target) = (source.clone(), targets[index].clone());
         async move {
-            stats.watch(index, |watch, now| watch.begin(now));
-            let mut pause = PAUSE_FIRST;
-            let mut first = true;
-            loop {
-                let session = session(Seat { index, stats: &stats, first }, &source, &target, stop.clone());
-                let Err(error) = session.await else { return Ok(()) };
-                match &error {
-                    Error::Session(ended) => stats.lost(index, ended),
-                    refused => stats.problem(index, refused, |noticed| noticed.errors += 1),
-                }
-                if !reconnect {
-                    return Err(error);
-                }
-                // One that has published for a while begins with the short pause again.
-                if matches!(error, Error::Session(_)) {
-                    pause = PAUSE_FIRST;
-                    first = false;
-                }
-                stats.reconnect(&error);
-                let mut stop = stop.clone();
-                tokio::select! {
-                    () = sleep(pause) => pause = (pause * 2).min(PAUSE_MOST),
-                    () = stop.wait() => return Ok(()),
-                }
-            }
+            again::publish(reconnect, index, &stats, &stop, |sessions| {
+                let seat = Seat { index, stats: &stats, first: sessions == 0 };
+                session(seat, &source, &target, stop.clone())
+            })
+            .await
         }
     })
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-
+use crate::again;
 use crate::cli::{Load, PublishWhip};
 use crate::error::Error;
 use crate::http::Server;
@@ -27,9 +26,6 @@ const REPORT: Duration = Duration::from_secs(1);
 const LAYER_SHARE: [u32; 3] = [6, 3, 1];
 /// Packets of a layer that can be sent again.
 const KEPT: usize = 512;
-/// Pauses between tries to publish again: the first, doubled up to the most.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MOST: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: &PublishWhip) -> Result<Report, Error> {
     let load: &Load = &options.load;
@@ -49,36 +45,17 @@ pub(crate) fn run(options: &PublishWhip) -> Result<Report, Error> {
     run::run("publish-whip", load, |Client { index, stats, stop }| {
         let (server, media) = (servers[index].clone(), media.clone());
         async move {
-            stats.watch(index, |watch, now| watch.begin(now));
-            let mut seat = Seat { index, stats: &stats, sessions: 0 };
-            let mut pause = PAUSE_FIRST;
-            loop {
-                let Err(error) = publish(&mut seat, &server, &media, stop.clone()).await else {
-                    return Ok(());
-                };
-                match &error {
-                    Error::Session(ended) => stats.lost(index, ended),
-                    refused => stats.problem(index, refused, |noticed| noticed.errors += 1),
-                }
-                if !reconnect {
-                    return Err(error);
-                }
-                // One that has published begins with the short pause again.
-                if matches!(error, Error::Session(_)) {
-                    pause = PAUSE_FIRST;
-                }
-                stats.reconnect(&error);
-                let mut stop = stop.clone();
-                tokio::select! {
-                    () = sleep(pause) => pause = (pause * 2).min(PAUSE_MOST),
-                    () = stop.wait() => return Ok(()),
-                }
-            }
+            again::publish(reconnect, index, &stats, &stop, |sessions| {
+                let seat = Seat { index, stats: &stats, sessions };
+                publish(seat, &server, &media, stop.clone())
+            })
+            .await
         }
     })
 }
 
-/// Which client publishes, where its counts go, and how often it was let in.
+/// Which client publishes, where its counts go, and how often it was let in before.
+#[derive(Clone, Copy)]
 struct Seat<'a> {
     index: usize,
     stats: &'a Stats,
@@ -137,7 +114,7 @@ fn avcc(record: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
 }
 
 /// Publishes in one session until it ends or the run does.
-async fn publish(seat: &mut Seat<'_>, server: &Server, media: &Media, mut stop: Stop) -> Result<(), Error> {
+async fn publish(seat: Seat<'_>, server: &Server, media: &Media, mut stop: Stop) -> Result<(), Error> {
     let begin = Instant::now();
     let (index, stats) = (seat.index, seat.stats);
     let first = 0x1000_0000 + index as u32 * 16;
@@ -154,7 +131,6 @@ async fn publish(seat: &mut Seat<'_>, server: &Server, media: &Media, mut stop: 
     if seat.sessions == 0 {
         stats.started(begin.elapsed());
     }
-    seat.sessions += 1;
     let (video, audio) = (session.answer.video.unwrap_or(0), session.answer.audio);
     let count = if session.answer.simulcast { media.layers.len() } else { 1 };
     // Where only one layer is taken, it is the best one.

@@ -108,7 +108,7 @@ impl Companion {
                 Some((newest, same_config)) if newest == place => same_config,
                 _ => {
                     let config = self.config.clone();
-                    self.track.ring.begin(GroupHead { stamp, config, independent: true });
+                    self.track.ring.begin(GroupHead { stamp, config, independent: true, leads: false });
                     self.newest = Some((place, true));
                     true
                 }

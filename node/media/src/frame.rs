@@ -68,6 +68,9 @@ pub struct GroupHead {
     pub config: Arc<TrackConfig>,
     /// Whether it starts with a keyframe. It does not when a segment had to be cut inside a very long GOP.
     pub independent: bool,
+    /// Whether it is of the rendition that leads the stream's pictures: the one to carry where only one can be. Of sound, whether
+    /// it is the publisher's own.
+    pub leads: bool,
 }
 
 impl ring::Head for GroupHead {

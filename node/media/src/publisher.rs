@@ -32,6 +32,15 @@ const TOGETHER: Duration = Duration::from_millis(150);
 const HELD: usize = 256;
 /// After this long without a frame a video track does not lead the others any more.
 const NO_LEADER: Duration = Duration::from_millis(1500);
+/// So many frames of another one have to come meanwhile: where pictures seldom change, all tracks pause.
+const WITHOUT_LEADER: u32 = 8;
+/// A better one leads again when it has gone on for this long: one that comes and goes would break the stream off each time.
+const BACK: Duration = Duration::from_secs(5);
+/// It does at once so soon after the beginning, when the layers of a publisher come one after the other. A track that was added and
+/// is still to come is waited for as long: until then another one begins the groups, and is not shown.
+const START: Duration = Duration::from_secs(3);
+/// Between two wishes for a keyframe to lead with.
+const WISH: Duration = Duration::from_secs(1);
 /// The same picture in two renditions has times that differ by less.
 const SAME: Duration = Duration::from_millis(8);
 
@@ -48,6 +57,19 @@ pub(crate) struct Writer {
     stamp: Option<Arc<Stamp>>,
     order: u64,
     newest: Option<(Timestamp, Instant)>,
+    leader: Option<Leader>,
+    // When a keyframe was wished for last.
+    wished: Option<Timestamp>,
+}
+
+/// The video track that leads the others.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    lane: usize,
+    // Since when the present publisher has pictures.
+    start: Timestamp,
+    // Until a better one comes: nobody is shown it yet.
+    provisional: bool,
 }
 
 /// The writer's side of a track.
@@ -61,6 +83,12 @@ struct Lane {
     heard: Option<Timestamp>,
     // The time of that frame.
     last: Option<Timestamp>,
+    // Since when it goes on without a pause.
+    since: Option<Timestamp>,
+    // Its frames since the leader's last one.
+    alone: u32,
+    // Whether the present publisher writes it.
+    present: bool,
     group_bytes: u64,
     // Nothing can go into the present group: frames are of no use until the next one begins.
     fresh: bool,
@@ -68,12 +96,15 @@ struct Lane {
     changed: bool,
 }
 
-/// The one writer of a stream. It may have several video tracks: renditions of the same picture, the best one first.
+/// The one writer of a stream. It may have several video tracks: renditions of the same picture.
 ///
-/// The first video track is the reference: its keyframes begin the groups and segments of the stream. Another one
-/// begins its own group at its first keyframe at or after each beginning that the reference announced; its other
-/// keyframes are frames like any. A keyframe that comes a little before the same picture of the reference waits for
-/// it, so that both begin the same group. While the reference is silent, the next rendition stands in for it.
+/// One of them leads: its keyframes begin the groups and segments of the stream, and it is what is carried where only one
+/// can be ([`GroupHead::leads`]). That is the largest one that goes on; of several of one size the first. When it falls silent, the next
+/// one leads, from a keyframe on, behind a discontinuity; when it has come back for some seconds, it leads again.
+///
+/// Another one begins its own group at its first keyframe at or after each beginning that the leader announced; its other
+/// keyframes are frames like any. A keyframe that comes a little before the same picture of the leader waits for
+/// it, so that both begin the same group.
 ///
 /// [`finish`](Self::finish) ends the stream; dropping it is a broken connection,
 /// after which the stream waits for the publisher to come back.
@@ -121,7 +152,9 @@ impl Publisher {
             lane.fresh = true;
             lane.pending.clear();
             lane.last = None;
+            (lane.since, lane.alone, lane.present) = (None, 0, false);
         }
+        writer.leader = None;
         let start = writer.newest.map_or(origin.timeline, |(t, at)| t + gap(at.elapsed()));
         let stop = stream.watch_stop();
         Publisher {
@@ -159,7 +192,7 @@ impl Publisher {
             Some(i) => {
                 let lane = &mut writer.tracks[i];
                 lane.track.set_config(config.clone());
-                lane.config = config;
+                (lane.config, lane.present) = (config, true);
                 i
             }
             None => {
@@ -174,6 +207,9 @@ impl Publisher {
                     pending: writer.stamp.iter().cloned().collect(),
                     heard: None,
                     last: None,
+                    since: None,
+                    alone: 0,
+                    present: true,
                     group_bytes: 0,
                     fresh: true,
                     changed: false,
@@ -191,7 +227,7 @@ impl Publisher {
         let (Some(writer), Some(&lane)) = (&mut self.writer, self.lanes.get(usize::from(track))) else {
             return;
         };
-        let rendition = writer.is_rendition(lane);
+        let rendition = writer.follows(lane);
         if *writer.tracks[lane].config == config {
             return;
         }
@@ -253,10 +289,13 @@ impl Publisher {
         let before = writer.newest.map_or(frame.dts, |(t, _)| t);
         writer.newest = Some((before.max(frame.dts), now));
         let video = writer.tracks[lane].config.is_video();
-        let picture = video && !writer.is_rendition(lane);
+        let picture = video && !writer.follows(lane);
         count(&self.stream, &frame, picture, frame.dts.since(before), now);
         let has_video = self.lanes.iter().any(|l| writer.tracks[*l].config.is_video());
         if video {
+            if !frame.keyframe && writer.lacks_keyframe(lane, frame.dts) {
+                self.stream.aside().want_keyframe();
+            }
             let behind = self.held.iter().any(|(l, _)| *l == lane);
             if behind || (frame.keyframe && writer.is_ahead(lane, frame.dts)) {
                 self.held.push_back((lane, frame));
@@ -294,7 +333,7 @@ impl Publisher {
         let Some(writer) = &mut self.writer else { return };
         self.began |= frame.keyframe;
         let start = frame.dts;
-        let by = writer.leads(lane, start).then_some(Reference::Video);
+        let by = writer.leads(lane, start, frame.keyframe).then_some(Reference::Video);
         writer.put(&self.stream, lane, frame, by, wall);
         if self.began {
             // Audio from before the first picture has nothing to go with.
@@ -399,6 +438,9 @@ impl Writer {
             pending: VecDeque::new(),
             heard: None,
             last: None,
+            since: None,
+            alone: 0,
+            present: false,
             group_bytes: 0,
             fresh: true,
             changed: false,
@@ -409,6 +451,8 @@ impl Writer {
             stamp: None,
             order: stream.next_order(),
             newest: None,
+            leader: None,
+            wished: None,
         }
     }
 
@@ -447,7 +491,9 @@ impl Writer {
             begins = l.pending.pop_front();
         }
         if let Some(stamp) = begins {
-            let head = GroupHead { stamp, config: l.config.clone(), independent: frame.keyframe };
+            let config = l.config.clone();
+            let shown = !video || !self.leader.is_some_and(|leader| leader.provisional);
+            let head = GroupHead { stamp, config, independent: frame.keyframe, leads: !rendition && shown };
             l.track.ring.begin(head);
             l.fresh = false;
             l.group_bytes = 0;
@@ -457,31 +503,110 @@ impl Writer {
             return;
         }
         l.heard = newest;
+        if l.is_silent(frame.dts) {
+            l.since = Some(frame.dts);
+        }
         l.last = Some(frame.dts);
+        l.alone = l.alone.saturating_add(1);
         l.group_bytes += frame.payload.len() as u64;
         l.track.ring.push(Arrived { order: self.order, frame });
         self.order += 1;
+        if by == Some(Reference::Video) {
+            self.tracks.iter_mut().for_each(|lane| lane.alone = 0);
+        }
     }
 
-    /// Whether it is another picture track than the first.
-    fn is_rendition(&self, lane: usize) -> bool {
-        self.tracks[lane].config.is_video() && self.before(lane).next().is_some()
+    /// Whether it is a rendition that another one leads.
+    fn follows(&self, lane: usize) -> bool {
+        self.tracks[lane].config.is_video() && self.leader.is_some_and(|leader| leader.lane != lane)
     }
 
-    /// The video tracks before this one.
-    fn before(&self, lane: usize) -> impl Iterator<Item = &Lane> {
-        self.tracks[..lane].iter().filter(|l| l.config.is_video())
+    /// Whether one video track is better than another: larger, or of the same size and earlier.
+    fn is_better(&self, one: usize, other: usize) -> bool {
+        let rank = |lane: usize| {
+            let size =
+                self.tracks[lane].config.video().map_or(0, |v| u64::from(v.width) * u64::from(v.height));
+            (size, std::cmp::Reverse(lane))
+        };
+        rank(one) > rank(other)
     }
 
-    /// Whether no better video track goes on at this time.
-    fn leads(&self, lane: usize, dts: Timestamp) -> bool {
-        self.before(lane).all(|l| l.is_silent(dts))
+    /// The publisher's video tracks that are better than this one.
+    fn better(&self, lane: usize) -> impl Iterator<Item = usize> {
+        let present = |i: usize| self.tracks[i].present && self.tracks[i].config.is_video();
+        (0..self.tracks.len()).filter(move |i| present(*i) && self.is_better(*i, lane))
     }
 
-    /// Whether the same picture of the reference is still to come.
+    /// Whether a better video track is still to come.
+    fn is_provisional(&self, lane: usize) -> bool {
+        self.better(lane).any(|better| self.tracks[better].last.is_none())
+    }
+
+    /// Whether a video track may lead from its next keyframe on.
+    fn may_lead(&self, lane: usize, dts: Timestamp) -> bool {
+        let Some(leader) = self.leader else { return true };
+        let silent = self.tracks[leader.lane].is_silent(dts);
+        if self.is_better(lane, leader.lane) {
+            let since = self.tracks[lane].since.filter(|_| !self.tracks[lane].is_silent(dts));
+            let goes_on = since.is_some_and(|since| dts.since(since) >= BACK);
+            return silent || goes_on || leader.provisional || dts.since(leader.start) <= START;
+        }
+        let alone = self.tracks[lane].alone >= WITHOUT_LEADER;
+        silent && alone && self.better(lane).all(|better| self.tracks[better].is_silent(dts))
+    }
+
+    /// Whether a video track leads from this frame on. Where that is news, the stream is broken off.
+    fn leads(&mut self, lane: usize, dts: Timestamp, keyframe: bool) -> bool {
+        match self.leader {
+            Some(leader) if leader.lane == lane => {
+                if keyframe && leader.provisional {
+                    let provisional = dts.since(leader.start) <= START && self.is_provisional(lane);
+                    self.leader = Some(Leader { provisional, ..leader });
+                }
+                true
+            }
+            Some(leader) if keyframe && self.may_lead(lane, dts) => {
+                let provisional = leader.provisional && self.is_provisional(lane);
+                self.leader = Some(Leader { lane, provisional, ..leader });
+                if !leader.provisional {
+                    self.stamper.break_off();
+                }
+                true
+            }
+            Some(_) => false,
+            None => {
+                if keyframe {
+                    let provisional = self.is_provisional(lane);
+                    self.leader = Some(Leader { lane, start: dts, provisional });
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether a video track could lead if it had a keyframe, and nothing goes on without; not more often than is of use.
+    fn lacks_keyframe(&mut self, lane: usize, dts: Timestamp) -> bool {
+        let silent = self.leader.is_some_and(|l| l.lane != lane && self.tracks[l.lane].is_silent(dts));
+        let lacks = silent
+            && self.may_lead(lane, dts)
+            && self.wished.is_none_or(|wished| dts < wished || dts.since(wished) >= WISH);
+        if lacks {
+            self.wished = Some(dts);
+        }
+        lacks
+    }
+
+    /// Whether the same picture of the track that leads, or is about to, is still to come.
     fn is_ahead(&self, lane: usize, dts: Timestamp) -> bool {
-        let reference = self.before(lane).find(|l| !l.is_silent(dts));
-        reference.and_then(|l| l.last).is_some_and(|last| last + SAME < dts)
+        let Some(leader) = self.leader else {
+            // The first one leads that has a keyframe; of the same picture it is the best.
+            return self.is_provisional(lane);
+        };
+        let goes_on = |lane: usize| !self.tracks[lane].is_silent(dts);
+        let next = self.better(leader.lane).filter(|better| goes_on(*better) && self.may_lead(*better, dts));
+        let reference = next.reduce(|a, b| if self.is_better(a, b) { a } else { b }).unwrap_or(leader.lane);
+        let last = self.tracks[reference].last.filter(|_| reference != lane && goes_on(reference));
+        last.is_some_and(|last| last + SAME < dts)
     }
 
     fn announce(&mut self, stamp: Stamp) {

@@ -171,11 +171,7 @@ impl Reader {
 
     /// Goes to the newest place where all tracks can begin together; says how many groups are left out.
     fn jump_to_newest(&mut self) -> u64 {
-        let reference = self.tracks.iter().position(|(t, _)| t.config().is_video()).unwrap_or(0);
-        let Some((track, _)) = self.tracks.get(reference) else { return 0 };
-        let newest = track.ring.newest(|h| h.independent).or_else(|| track.ring.newest(|_| true));
-        let Some(newest) = newest else { return 0 };
-        let place = newest.head.stamp.place();
+        let Some((reference, place)) = self.newest_beginning() else { return 0 };
         let mut skipped = 0;
         for (i, (track, cursor)) in self.tracks.iter_mut().enumerate() {
             let groups = match track.ring.oldest(|h| h.stamp.place() >= place) {
@@ -187,6 +183,23 @@ impl Reader {
             }
         }
         skipped
+    }
+    /// The newest group that pictures can begin with, of the rendition that leads; without pictures that of the first track. Which of
+    /// the tracks has it, and its place.
+    fn newest_beginning(&self) -> Option<(usize, (u64, u64))> {
+        let newest = |track: &Track, which: &dyn Fn(&GroupHead) -> bool| {
+            track.ring.newest(|head| which(head)).map(|group| group.head.stamp.place())
+        };
+        let pictures = || self.tracks.iter().enumerate().filter(|(_, (track, _))| track.config().is_video());
+        let of_pictures = |which: &dyn Fn(&GroupHead) -> bool| {
+            let all = pictures().filter_map(|(i, (track, _))| Some((i, newest(track, which)?)));
+            all.min_by_key(|(i, place)| (std::cmp::Reverse(*place), *i))
+        };
+        let leading = of_pictures(&|head| head.independent && head.leads).or_else(|| of_pictures(&|_| true));
+        match pictures().next() {
+            Some(_) => leading,
+            None => Some((0, newest(&self.tracks.first()?.0, &|_| true)?)),
+        }
     }
 }
 

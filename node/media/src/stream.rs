@@ -308,13 +308,6 @@ impl Stream {
         self.tracks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first video track: the best rendition, and the reference of the segmentation. Others are renditions of the
-    /// same picture.
-    pub fn picture(&self) -> Option<Arc<Track>> {
-        let tracks = self.tracks.read().unwrap_or_else(PoisonError::into_inner);
-        tracks.iter().find(|t| t.config().is_video()).cloned()
-    }
-
     /// The newest configurations of its tracks.
     pub fn configs(&self) -> Vec<Arc<TrackConfig>> {
         self.tracks().iter().map(|t| t.config()).collect()

@@ -427,7 +427,6 @@ async fn renditions_begin_their_groups_together() {
     assert_eq!((times(&seen, 0)[0], times(&seen, 1)[0]), (5000, 5000));
     let stats = p.stream().stats();
     assert_eq!(stats.frame_rate.per_second(p.stream().second()), 150.0, "pictures count once");
-    assert_eq!(p.stream().picture().map(|t| t.id), Some(0));
 }
 
 #[tokio::test]
@@ -497,6 +496,92 @@ async fn a_rendition_stands_in_for_a_silent_reference() {
     let starts: Vec<i64> = stamps(&seen, 1).iter().map(|s| s.start.as_millis()).collect();
     assert_eq!(starts, [0, 3000, 4000, 5000, 6000, 7000, 8000, 9000]);
     assert_eq!(times(&seen, 1).len(), 250);
+    let breaks = |seen: &[Seen], track| -> Vec<u64> {
+        stamps(seen, track).iter().map(|s| s.discontinuity_sequence).collect()
+    };
+    assert_eq!(breaks(&seen, 1), [0, 1, 1, 1, 1, 1, 1, 1], "it leads behind a discontinuity");
+    let leading = |p: &Publisher, track: usize| {
+        p.stream().tracks()[track].ring.newest(|_| true).map(|group| group.head.leads)
+    };
+    assert_eq!((leading(&p, 0), leading(&p, 1)), (Some(true), Some(true)), "each when it was its turn");
+    // It comes back, and leads again when it has gone on for some time.
+    send_renditions(&mut p, 10_000, 18_000, |_, ms| ms % 1000 == 0);
+    let seen = drain(&mut all);
+    assert_eq!(breaks(&seen, 0), [1, 1, 1, 1, 1, 2, 2, 2]);
+    assert_eq!(stamps(&seen, 1), stamps(&seen, 0), "group by group, and none too short");
+    assert_eq!((leading(&p, 0), leading(&p, 1)), (Some(true), Some(false)));
+}
+
+#[tokio::test]
+async fn a_better_rendition_that_comes_a_little_later_breaks_nothing_off() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let leads = |p: &Publisher, track: usize| {
+        p.stream().tracks()[track].ring.newest(|_| true).map(|group| group.head.leads)
+    };
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    for ms in (0..1000).step_by(40) {
+        p.write(1, frame(ms, ms == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 1), Some(false), "the larger one is awaited");
+    send_renditions(&mut p, 1000, 3000, |_, ms| ms % 1000 == 0);
+    assert_eq!((leads(&p, 0), leads(&p, 1)), (Some(true), Some(false)));
+    let seen = drain(&mut all);
+    assert!(stamps(&seen, 0).iter().chain(&stamps(&seen, 1)).all(|s| s.discontinuity_sequence == 0));
+
+    // The next publisher has one only: there is nothing to wait for.
+    drop(p);
+    let mut p = hub.resume(&key()).expect("it waits");
+    p.add_track(video(320));
+    for ms in (0..1000).step_by(40) {
+        p.write(0, frame(ms, ms == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 0), Some(true));
+    drop(p);
+    // One that does not come is waited for as long as that is of use.
+    let mut p = hub.resume(&key()).expect("it waits");
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    for ms in (0..5000).step_by(40) {
+        p.write(1, frame(ms, ms % 1000 == 0)).expect("live");
+    }
+    assert_eq!(leads(&p, 1), Some(true));
+}
+
+#[tokio::test]
+async fn a_keyframe_is_wished_for_when_the_leader_is_silent() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let wishes = p.stream().aside().keyframe_wishes();
+    let before = *wishes.borrow();
+    send_renditions(&mut p, 0, 1000, |_, ms| ms == 0);
+    for ms in (1000..2400).step_by(40) {
+        p.write(1, frame(ms, false)).expect("live");
+    }
+    assert_eq!(*wishes.borrow(), before);
+    for ms in (2400..4000).step_by(40) {
+        p.write(1, frame(ms, false)).expect("live");
+    }
+    assert_eq!(*wishes.borrow() - before, 2, "once a second");
+}
+
+#[tokio::test]
+async fn pictures_that_seldom_change_are_not_led_by_turns() {
+    let hub = Hub::new(Duration::from_secs(10));
+    let mut p = publish(&hub);
+    p.add_track(video(1280));
+    p.add_track(video(640));
+    let mut all = p.stream().subscribe(Start::Oldest, NO_LAG);
+    for ms in (0..60_000).step_by(3000) {
+        p.write(1, frame(ms, true)).expect("live");
+        p.write(0, frame(ms, true)).expect("live");
+    }
+    let seen = drain(&mut all);
+    assert!(stamps(&seen, 0).iter().chain(&stamps(&seen, 1)).all(|s| s.discontinuity_sequence == 0));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const LARGEST: usize = 128 << 20;
 pub(crate) struct Muxed {
     limit: Duration,
     muxer: Muxer,
-    reference: TrackId,
+    video: Option<TrackId>,
     audio: Option<TrackId>,
     head: Option<GroupHead>,
     configs: [Option<std::sync::Arc<TrackConfig>>; 2],
@@ -42,7 +42,7 @@ impl Muxed {
         let mut m = Muxed {
             limit: segmentation.target_duration + Duration::from_millis(499),
             muxer: Muxer::new(),
-            reference: video.as_ref().or(audio.as_ref()).map_or(0, |t| t.0),
+            video: video.as_ref().map(|t| t.0),
             audio: audio.as_ref().map(|t| t.0),
             head: None,
             configs: [None, None],
@@ -67,24 +67,37 @@ impl Muxed {
         Ok(m)
     }
 
+    /// The track whose groups begin the segments.
+    fn is_reference(&self, track: TrackId) -> bool {
+        self.video.or(self.audio) == Some(track)
+    }
+
+    /// A group begins, of the pictures or the sound that are packaged: which tracks those are may change.
     pub(crate) fn group(&mut self, track: TrackId, head: &GroupHead) {
-        if track == self.reference {
-            self.head = Some(head.clone());
-        }
-        if track == self.reference || Some(track) == self.audio {
-            match self.configure(&head.config) {
-                Ok(true) if self.open.is_some() && track != self.reference => {
+        let video = head.config.is_video();
+        match self.configure(&head.config) {
+            Ok(changed) => {
+                *(if video { &mut self.video } else { &mut self.audio }) = Some(track);
+                if changed && self.open.is_some() && !self.is_reference(track) {
                     self.muxer.flush(&mut self.bytes);
                     self.muxer.tables(&mut self.bytes);
                 }
-                Ok(_) => {}
-                Err(e) => tracing::warn!(track, "the track is left out: {e}"),
             }
+            Err(e) => {
+                tracing::warn!(track, "the track is left out: {e}");
+                let lane = if video { &mut self.video } else { &mut self.audio };
+                if *lane == Some(track) {
+                    *lane = None;
+                }
+            }
+        }
+        if self.is_reference(track) {
+            self.head = Some(head.clone());
         }
     }
 
     pub(crate) fn frame(&mut self, track: TrackId, frame: &Frame, out: &mut Vec<Output>) {
-        if track == self.reference {
+        if self.is_reference(track) {
             if let Some(head) = self.head.take() {
                 self.enter(&head, frame, out);
             }
@@ -99,7 +112,7 @@ impl Muxed {
         }
         if Some(track) == self.audio {
             self.muxer.audio(frame, &mut self.bytes);
-        } else if track == self.reference {
+        } else if Some(track) == self.video {
             self.muxer.video(frame, &mut self.bytes);
         }
     }

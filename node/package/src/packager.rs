@@ -1,6 +1,5 @@
 //! One stream being packaged: started by its first viewer, stopped some time after the last one.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use sluice_media::segmentation::Segmentation;
 use sluice_media::stats::ViewerGuard;
-use sluice_media::{Event, Reader, Start, Stream, Timestamp, TrackConfig, TrackId};
+use sluice_media::{Event, GroupHead, Reader, Start, Stream, Timestamp, TrackConfig, TrackId};
 use tokio::sync::watch;
 
 use crate::muxed::Muxed;
@@ -63,12 +62,20 @@ pub(crate) struct Packager {
 }
 
 enum Engine {
-    Apart(HashMap<TrackId, Lane>),
+    /// Pictures and sound, each in a rendition.
+    Apart(Box<Apart>),
     Together(Box<Muxed>, Arc<Rendition>),
 }
 
-/// A track that is packaged by itself.
+#[derive(Default)]
+struct Apart {
+    video: Option<Lane>,
+    audio: Option<Lane>,
+}
+
+/// What is packaged by itself: the track that has it now.
 struct Lane {
+    track: TrackId,
     rendition: Arc<Rendition>,
     segmenter: Segmenter,
     /// For audio: stands in when it stops.
@@ -149,7 +156,7 @@ impl Packager {
             let sound = Sound::choose(&self.stream).await;
             match self.engine(segmentation, &sound) {
                 Ok(engine) => {
-                    if self.follow(engine, segmentation, &sound).await {
+                    if self.follow(engine, segmentation, sound).await {
                         self.linger(segmentation).await;
                     }
                 }
@@ -185,10 +192,12 @@ impl Packager {
 
     fn engine(&self, segmentation: Segmentation, sound: &Sound) -> Result<Engine, crate::ts::TsError> {
         if self.settings.segment_type == SegmentType::Fmp4 {
-            return Ok(Engine::Apart(HashMap::new()));
+            return Ok(Engine::Apart(Box::default()));
         }
         let tracks = self.stream.tracks();
-        let tracks = tracks.iter().map(|t| (t.id, t.config())).filter(|(id, config)| sound.has(*id, config));
+        let first = |id| sound.first().is_none_or(|first| first == id);
+        let tracks = tracks.iter().map(|t| (t.id, t.config()));
+        let tracks = tracks.filter(|(id, config)| config.is_video() || first(*id));
         let muxed = Muxed::new(segmentation, tracks)?;
         let folder = format!("{}/", leaf_of(&self.stream.key().id));
         let name = RenditionName { kind: b't', index: 0 };
@@ -214,26 +223,26 @@ impl Packager {
     }
 
     /// Follows the stream; true when it has ended, false when nobody asks any more.
-    async fn follow(&self, mut engine: Engine, segmentation: Segmentation, sound: &Sound) -> bool {
+    async fn follow(&self, mut engine: Engine, segmentation: Segmentation, mut sound: Sound) -> bool {
         let keep = self.stream.settings().retain + Duration::from_secs(10);
         let mut reader = self.stream.subscribe(Start::Oldest, keep);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = false;
         loop {
-            let ended = self.take_what_is_there(&mut reader, &mut engine, segmentation, sound).await;
+            let ended = self.take_what_is_there(&mut reader, &mut engine, segmentation, &mut sound).await;
             if ended {
                 engine.finish(&self.renditions());
                 self.phase.send_replace(Phase::Ready);
                 return true;
             }
-            if !ready && self.has_something(sound) {
+            if !ready && self.has_something() {
                 ready = true;
                 self.phase.send_replace(Phase::Ready);
             }
             tokio::select! {
                 event = reader.next() => {
-                    if self.take(event, &mut engine, segmentation, sound) {
+                    if self.take(event, &mut engine, segmentation, &mut sound) {
                         engine.finish(&self.renditions());
                         self.phase.send_replace(Phase::Ready);
                         return true;
@@ -249,7 +258,7 @@ impl Packager {
         reader: &mut Reader,
         engine: &mut Engine,
         s: Segmentation,
-        sound: &Sound,
+        sound: &mut Sound,
     ) -> bool {
         let mut taken = 0;
         while let Some(event) = reader.try_next() {
@@ -265,52 +274,42 @@ impl Packager {
     }
 
     /// Takes one event; true when it was the last.
-    fn take(&self, event: Event, engine: &mut Engine, segmentation: Segmentation, sound: &Sound) -> bool {
+    fn take(&self, event: Event, engine: &mut Engine, segmentation: Segmentation, sound: &mut Sound) -> bool {
         let mut out = Vec::new();
         match (event, engine) {
             (Event::End, _) => return true,
-            (Event::Group { track, group }, _) if !sound.takes(track, &group.head) => {}
-            (Event::Group { track, group }, Engine::Apart(lanes)) => {
-                let video = group.head.config.is_video();
-                // Renditions of the picture are not packaged: their segments could begin elsewhere.
-                if video && self.stream.picture().is_some_and(|t| t.id != track) {
+            (Event::Group { track, group }, engine) => {
+                let head = &group.head;
+                // Of several renditions the one that leads is packaged: segments begin with its groups.
+                let leads = head.leads || !head.config.is_video();
+                if !sound.takes(track, head) || !leads {
                     return false;
                 }
-                let index = lanes.values().filter(|l| l.silence.is_none() == video).count() as u8;
-                let lane = lanes.entry(track).or_insert_with(|| {
-                    let name = RenditionName { kind: if video { b'v' } else { b'a' }, index };
-                    Lane {
-                        rendition: self.add(name, String::new(), "m4s", segmentation),
-                        segmenter: Segmenter::new(segmentation, self.low_latency()),
-                        silence: (!video).then(Silence::default),
-                    }
-                });
-                if lane.silence.as_mut().is_none_or(|s| s.audio_group(&group.head)) {
-                    lane.segmenter.group(&group.head);
-                }
-                if lane.is_reference() {
-                    lanes
-                        .values_mut()
-                        .filter_map(|l| l.silence.as_mut())
-                        .for_each(|s| s.video_group(&group.head));
+                match engine {
+                    Engine::Apart(apart) => self.group(apart, track, head, segmentation),
+                    Engine::Together(muxed, _) => muxed.group(track, head),
                 }
             }
-            (Event::Frame { track, frame }, Engine::Apart(lanes)) => {
-                let Some(lane) = lanes.get_mut(&track) else { return false };
-                let (reference, dts) = (lane.is_reference(), frame.dts);
-                if lane.silence.as_mut().is_none_or(|s| s.audio(&frame)) {
+            (Event::Frame { track, frame }, Engine::Apart(apart)) => {
+                let Apart { video, audio } = &mut **apart;
+                if let Some(lane) = video.as_mut().filter(|lane| lane.track == track) {
+                    let dts = frame.dts;
                     lane.segmenter.frame(frame, &mut out);
                     deliver(&lane.rendition, out);
-                }
-                if reference {
-                    lanes.values_mut().for_each(|l| l.fill(dts));
+                    if let Some(audio) = audio {
+                        audio.fill(dts);
+                    }
+                } else if let Some(lane) = audio.as_mut().filter(|_| sound.is(track))
+                    && lane.silence.as_mut().is_none_or(|s| s.audio(&frame))
+                {
+                    lane.segmenter.frame(frame, &mut out);
+                    deliver(&lane.rendition, out);
                 }
             }
             (Event::Skipped { groups }, engine) => {
                 tracing::warn!(stream = %self.stream.key(), groups, "packaging was too slow and left groups out");
                 engine.skip();
             }
-            (Event::Group { track, group }, Engine::Together(muxed, _)) => muxed.group(track, &group.head),
             (Event::Frame { track, frame }, Engine::Together(muxed, rendition)) => {
                 muxed.frame(track, &frame, &mut out);
                 deliver(rendition, out);
@@ -319,17 +318,38 @@ impl Packager {
         false
     }
 
+    /// A group begins, of the pictures or the sound that are packaged.
+    fn group(&self, apart: &mut Apart, track: TrackId, head: &GroupHead, segmentation: Segmentation) {
+        let video = head.config.is_video();
+        let lane = if video { &mut apart.video } else { &mut apart.audio };
+        let lane = lane.get_or_insert_with(|| {
+            let name = RenditionName { kind: if video { b'v' } else { b'a' }, index: 0 };
+            Lane {
+                track,
+                rendition: self.add(name, String::new(), "m4s", segmentation),
+                segmenter: Segmenter::new(segmentation, self.low_latency()),
+                silence: (!video).then(Silence::default),
+            }
+        });
+        lane.track = track;
+        if lane.silence.as_mut().is_none_or(|s| s.audio_group(head)) {
+            lane.segmenter.group(head);
+        }
+        if let (true, Some(audio)) = (video, &mut apart.audio)
+            && let Some(silence) = &mut audio.silence
+        {
+            silence.video_group(head);
+        }
+    }
+
     /// Whether a first viewer can be shown something: a complete segment of each track, or two of one.
-    fn has_something(&self, sound: &Sound) -> bool {
+    fn has_something(&self) -> bool {
         let counts: Vec<usize> = self.renditions().iter().map(|r| r.window(|w| w.listed().len())).collect();
         let tracks = match self.settings.segment_type {
             SegmentType::Fmp4 => {
-                let picture = self.stream.picture().map(|t| t.id);
-                let packaged = |t: &Arc<sluice_media::Track>| match t.config().is_video() {
-                    true => picture == Some(t.id),
-                    false => sound.has(t.id, &t.config()),
-                };
-                self.stream.tracks().iter().filter(|t| packaged(t)).count()
+                let configs = self.stream.configs();
+                let has = |video: bool| configs.iter().any(|config| config.is_video() == video);
+                usize::from(has(true)) + usize::from(has(false))
             }
             SegmentType::MpegTs => 1,
         };
@@ -355,8 +375,9 @@ impl Packager {
 impl Engine {
     fn skip(&mut self) {
         match self {
-            Engine::Apart(lanes) => {
-                for lane in lanes.values_mut() {
+            Engine::Apart(apart) => {
+                let Apart { video, audio } = &mut **apart;
+                for lane in [video, audio].into_iter().flatten() {
                     let mut out = Vec::new();
                     lane.segmenter.skip(&mut out);
                     deliver(&lane.rendition, out);
@@ -382,12 +403,7 @@ impl Engine {
 }
 
 impl Lane {
-    /// The first video track: what audio must keep up with.
-    fn is_reference(&self) -> bool {
-        self.rendition.name == RenditionName { kind: b'v', index: 0 }
-    }
-
-    /// Fills audio that is missing up to a frame of the reference.
+    /// Fills audio that is missing up to a picture.
     fn fill(&mut self, dts: Timestamp) {
         let Some(silence) = &mut self.silence else { return };
         let mut sounds = Vec::new();

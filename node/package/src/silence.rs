@@ -122,7 +122,7 @@ impl Silence {
             {
                 self.group = Some(stamp.place());
                 let (stamp, config) = (stamp.clone(), head.config.clone());
-                out.push(Sound::Group(GroupHead { stamp, config, independent: true }));
+                out.push(Sound::Group(GroupHead { stamp, config, independent: true, leads: true }));
             }
             f.frames += 1;
             self.newest = Some(t);
@@ -173,7 +173,7 @@ mod tests {
             start,
             wall_clock: SystemTime::UNIX_EPOCH,
         };
-        GroupHead { stamp: Arc::new(stamp), config: Arc::new(config), independent: true }
+        GroupHead { stamp: Arc::new(stamp), config: Arc::new(config), independent: true, leads: true }
     }
 
     fn frame(ms: i64) -> Frame {

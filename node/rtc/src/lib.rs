@@ -15,6 +15,7 @@
 
 pub mod agreed;
 pub mod client;
+mod crowd;
 pub mod egress;
 pub mod ingest;
 pub mod peer;
@@ -27,5 +28,6 @@ pub mod signal;
 pub mod transport;
 pub mod whip;
 
+pub use crowd::Exempt;
 pub use settings::{IceServer, Settings};
 pub use transport::{Rtc, Session, SessionEvent, SessionId};

@@ -6,6 +6,7 @@ mod call;
 mod tests;
 mod watched;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::agreed::{Agreed, IceCredentials};
 use crate::client::Http;
 use crate::egress::{Feed, Feeds};
 use crate::sdp::{self, Local, Offered, Outgoing, SdpError, Takes, fragment};
-use crate::transport::{Carries, Opening, TooMany};
+use crate::transport::{Carries, Opening, Place, TooMany};
 use crate::{Rtc, Session, SessionEvent};
 
 /// The most streams that one session plays: each takes a section for video and one for sound, and a description has 64.
@@ -127,6 +128,10 @@ impl Negotiation {
     }
 }
 
+/// Streams that can be offered to a viewer, each of which it counts for as long as this lives.
+#[derive(Clone, Default)]
+pub struct Gathered(Vec<Arc<Watched>>);
+
 /// A session that plays what we offered: AMS's way. Its offer waits for an answer; later offers add and remove tracks.
 pub struct Offering {
     /// Our offer, the newest.
@@ -159,7 +164,16 @@ impl Offering {
         Ok(())
     }
 
-    fn set(&mut self, offered: Offered, numbers: Vec<usize>, watched: Vec<Arc<Watched>>) {
+    /// What is offered now.
+    pub fn played(&self) -> Gathered {
+        Gathered(self.watched.clone())
+    }
+
+    /// Makes another offer to the same viewer: these streams from now on.
+    pub fn offer_again(&mut self, gathered: Gathered) {
+        let Gathered(watched) = gathered;
+        let (tracks, numbers) = outgoing(&watched);
+        let offered = sdp::offer_player(&self.local, &tracks, Some(&self.offered));
         self.sdp = offered.sdp.clone();
         self.mids = offered.mids();
         self.streams = streams(&watched);
@@ -206,12 +220,12 @@ impl Service {
         let takes = Takes { video: VIDEO.to_vec(), audio: vec![AudioCodec::Opus], layers: MOST_LAYERS };
         let local = self.local();
         let answered = sdp::answer_publisher(offer, &local, &takes)?;
-        self.room()?;
+        let place = self.rtc.place(request.peer.ip())?;
         let mut publisher = self.ingress.publish(request).await?;
         publisher.expect_video(answered.agreed.receiving.iter().any(|section| section.video));
         let stream = publisher.stream().clone();
         let carries = Carries::In(Box::new(publisher));
-        self.open(answered, carries, vec![stream], local, Side::Publisher(takes))
+        self.open(place, answered, carries, vec![stream], local, Side::Publisher(takes))
     }
 
     /// Lets one play who made an offer (WHEP).
@@ -220,7 +234,8 @@ impl Service {
     /// [`Refused`].
     pub async fn play(&self, request: Request, offer: &str) -> Result<Opened, Refused> {
         sdp::check_player(offer)?;
-        self.room()?;
+        let client = request.peer.ip();
+        self.room(client)?;
         let name = request.key.id.to_string();
         let watched = [Arc::new(self.watch(request, name).await?)];
         let local = self.local();
@@ -230,7 +245,7 @@ impl Service {
         let (carries, streams) = (Carries::Out(feeds(&watched)), streams(&watched));
         let [watched] = watched;
         let side = Side::Player { tracks, numbers, _watched: watched };
-        self.open(answered, carries, streams, local, side)
+        self.open(self.rtc.place(client)?, answered, carries, streams, local, side)
     }
 
     /// Makes an offer to one who plays (AMS): one stream, or several at once, each with the name of its track. Of several,
@@ -239,12 +254,16 @@ impl Service {
     /// # Errors
     /// [`Refused`]; of several streams, when none of them may be played.
     pub async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Offering, Refused> {
-        self.room()?;
+        let client = requests.first().map(|(request, _)| request.peer.ip());
+        let client = client.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        self.room(client)?;
         let watched = self.watch_all(requests, &[]).await?;
+        let place = self.rtc.place(client)?;
         let local = self.local();
         let (tracks, numbers) = outgoing(&watched);
         let offered = sdp::offer_player(&local, &tracks, None);
         let (session, events) = self.rtc.open(Opening {
+            place: Some(place),
             ice: local.ice.clone(),
             agreed: None,
             carries: Carries::Out(feeds(&watched)),
@@ -264,24 +283,22 @@ impl Service {
         })
     }
 
-    /// Makes another offer to the same viewer: these streams from now on. Those that stay go on without a break.
+    /// Gathers streams for another offer to the same viewer, which takes some seconds at most. `played` is what it
+    /// [plays](Offering::played) now: those of them that stay go on without a break.
     ///
     /// # Errors
-    /// [`Refused`]; it goes on as it was.
-    pub async fn offer_again(
+    /// [`Refused`], as [`offer`](Self::offer).
+    pub async fn gather(
         &self,
-        offering: &mut Offering,
         requests: Vec<(Request, String)>,
-    ) -> Result<(), Refused> {
-        let watched = self.watch_all(requests, &offering.watched).await?;
-        let (tracks, numbers) = outgoing(&watched);
-        let offered = sdp::offer_player(&offering.local, &tracks, Some(&offering.offered));
-        offering.set(offered, numbers, watched);
-        Ok(())
+        played: Gathered,
+    ) -> Result<Gathered, Refused> {
+        Ok(Gathered(self.watch_all(requests, &played.0).await?))
     }
 
     fn open(
         &self,
+        place: Place,
         answered: sdp::Answered,
         carries: Carries,
         streams: Vec<Arc<Stream>>,
@@ -290,6 +307,7 @@ impl Service {
     ) -> Result<Opened, Refused> {
         let sdp::Answered { sdp, agreed } = answered;
         let (session, events) = self.rtc.open(Opening {
+            place: Some(place),
             ice: local.ice.clone(),
             agreed: Some(agreed.clone()),
             carries,
@@ -313,10 +331,10 @@ impl Service {
         }
     }
 
-    /// Refuses before a stream is claimed or fetched for a session that would find no place.
-    fn room(&self) -> Result<(), TooMany> {
-        let (publishers, viewers) = self.rtc.sessions();
-        if publishers + viewers < self.rtc.settings().max_sessions { Ok(()) } else { Err(TooMany) }
+    /// Refuses before a stream is fetched for a session that would find no place now. The place itself is not held meanwhile:
+    /// many who wait for the same stream are no crowd of clients that do not connect.
+    fn room(&self, client: IpAddr) -> Result<(), TooMany> {
+        self.rtc.place(client).map(drop)
     }
 
     async fn watch(&self, request: Request, name: String) -> Result<Watched, Refusal> {

@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
 
+use crate::Exempt;
+
 /// A STUN or TURN server that clients are told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceServer {
@@ -27,6 +29,10 @@ pub struct Settings {
     pub shards: usize,
     /// The most sessions at once.
     pub max_sessions: usize,
+    /// The most sessions of one client that are not connected yet. A client is an address, of IPv6 a /64.
+    pub max_connecting: usize,
+    /// Whose sessions are not counted so.
+    pub exempt: Exempt,
     /// STUN and TURN servers for clients.
     pub ice_servers: Vec<IceServer>,
     /// The largest UDP payload that is sent, in bytes.
@@ -42,6 +48,8 @@ impl Default for Settings {
             tcp_candidates: Vec::new(),
             shards: 0,
             max_sessions: 10_000,
+            max_connecting: 64,
+            exempt: Exempt::default(),
             ice_servers: Vec::new(),
             mtu: 1200,
         }

@@ -219,6 +219,9 @@ settings! {
         rtc_threads: u32 = "0", Count(0, 256);
         /// How many WebRTC sessions are served at once, publishers and viewers together.
         rtc_max_sessions: u32 = "10000", Count(1, 1_000_000);
+        /// How many WebRTC sessions from one address (of IPv6: one /64) may wait to be connected at a time. Trusted proxies are not
+        /// counted.
+        rtc_max_connecting_per_ip: u32 = "64", Count(1, 1_000_000);
         /// STUN and TURN servers that clients are told of, each `stun:host:port`, `turn:host:port?transport=udp` or `turns:…`.
         /// A client behind a strict firewall needs a TURN server.
         rtc_ice_servers: Vec<String> = "", IceServers;

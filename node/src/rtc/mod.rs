@@ -14,7 +14,7 @@ use sluice_api::{ApiState, ClientAddr};
 use sluice_cluster::directory::Directory as Nodes;
 use sluice_rtc::service::Service;
 use sluice_rtc::signal::{self, Directory, Limits, Signalling};
-use sluice_rtc::{IceServer, Rtc, Settings, whip};
+use sluice_rtc::{Exempt, IceServer, Rtc, Settings, whip};
 use tokio::task::AbortHandle;
 
 use crate::apps::Apps;
@@ -65,11 +65,10 @@ impl WebRtc {
         let service = Service::new(rtc.clone(), door.clone(), door.clone());
         let sessions = whip::Sessions::new();
         let known = Known::new(streams.clone(), apps.clone(), nodes);
-        let proxies = config.trusted_proxies.clone();
         let limits = Limits {
             connections: config.websocket_max_connections as usize,
             per_address: config.websocket_max_connections_per_ip as usize,
-            exempt: Box::new(move |ip| proxies.iter().any(|proxy| proxy.contains(&ip))),
+            exempt: exempt(&config),
             ..Limits::default()
         };
         let signalling =
@@ -142,6 +141,11 @@ impl WebRtc {
                 "WebRTC sessions that ended before media flowed.",
                 c.failed,
             ),
+            counter(
+                "webrtc_sessions_crowded_total",
+                "WebRTC sessions that were refused because too many from their address were not connected yet.",
+                c.crowded,
+            ),
             counter("webrtc_packets_in_total", "Datagrams received for WebRTC.", c.packets_in),
             counter("webrtc_packets_out_total", "Datagrams sent for WebRTC.", c.packets_out),
             counter("webrtc_bytes_in_total", "Bytes received for WebRTC.", c.bytes_in),
@@ -208,6 +212,12 @@ fn behind_proxies(router: axum::Router, config: &Config) -> axum::Router {
     }))
 }
 
+/// Proxies are not counted by address: where they do not tell whom they stand for, it is for many.
+fn exempt(config: &Config) -> Exempt {
+    let proxies = config.trusted_proxies.clone();
+    Exempt::new(move |ip| proxies.iter().any(|proxy| proxy.contains(&ip)))
+}
+
 fn settings(config: &Config) -> Settings {
     let ice_server = |url: &String| {
         let of_turn = |text: Option<&str>| text.filter(|_| url.starts_with("turn")).map(str::to_owned);
@@ -225,6 +235,8 @@ fn settings(config: &Config) -> Settings {
         tcp_candidates,
         shards: config.rtc_threads as usize,
         max_sessions: config.rtc_max_sessions as usize,
+        max_connecting: config.rtc_max_connecting_per_ip as usize,
+        exempt: exempt(config),
         ice_servers: config.rtc_ice_servers.iter().map(ice_server).collect(),
         ..Settings::default()
     }

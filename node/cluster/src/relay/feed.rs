@@ -220,8 +220,13 @@ impl Feed {
         Ok(())
     }
 
-    /// The newest group where all tracks can begin together.
+    /// The newest group where all tracks can begin together: with the pictures that lead.
     fn newest_place(&self) -> Option<Place> {
+        let pictures = self.lanes.iter().filter(|lane| lane.told.is_video());
+        let leading = pictures.filter_map(|lane| lane.track.ring.newest(|h| h.independent && h.leads));
+        if let Some(place) = leading.map(|group| group.head.stamp.place()).max() {
+            return Some(place);
+        }
         let reference = self.lanes.iter().find(|l| l.told.is_video()).or(self.lanes.first())?;
         let ring = &reference.track.ring;
         let newest = ring.newest(|h| h.independent).or_else(|| ring.newest(|_| true))?;

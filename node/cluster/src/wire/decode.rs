@@ -317,8 +317,7 @@ impl Decoder {
         }
         (lane.begun, lane.first, lane.last, lane.frames, lane.bytes) = (true, true, stamp.start, from, 0);
         self.stamp = Some(stamp.clone());
-        let head =
-            GroupHead { stamp, config: lane.config.clone(), independent: flags & flag::INDEPENDENT != 0 };
+        let head = head(stamp, lane.config.clone(), flags);
         Ok(Message::Group { track, head, from })
     }
 
@@ -333,9 +332,14 @@ impl Decoder {
         // It does not count as the one told last: live groups go on with theirs.
         let config = if flags & flag::CONFIG == 0 { lane.config.clone() } else { Arc::new(config::read(f)?) };
         self.past = Past { order: 0, last: stamp.start, first: true, missing: frames, bytes: 0 };
-        let head = GroupHead { stamp, config, independent: flags & flag::INDEPENDENT != 0 };
+        let head = head(stamp, config, flags);
         Ok(Message::Past { track, head, frames })
     }
+}
+
+fn head(stamp: Arc<Stamp>, config: Arc<TrackConfig>, flags: u8) -> GroupHead {
+    let (independent, leads) = (flags & flag::INDEPENDENT != 0, flags & flag::FOLLOWS == 0);
+    GroupHead { stamp, config, independent, leads }
 }
 
 /// Kind and length of a message, when they are there.

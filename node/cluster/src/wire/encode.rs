@@ -152,7 +152,8 @@ impl Encoder {
             if head.independent { flag::INDEPENDENT } else { 0 }
                 | if known { 0 } else { flag::CONFIG }
                 | if stamp { flag::SAME_STAMP } else { 0 }
-                | if from > 0 { flag::FROM } else { 0 },
+                | if from > 0 { flag::FROM } else { 0 }
+                | if head.leads { 0 } else { flag::FOLLOWS },
         );
         if !stamp {
             put_stamp(out, &head.stamp);
@@ -174,7 +175,11 @@ impl Encoder {
         let known = same(&lane(&mut self.tracks, track)?.config, &head.config);
         let out = &mut self.body;
         out.push(track);
-        out.push(if head.independent { flag::INDEPENDENT } else { 0 } | if known { 0 } else { flag::CONFIG });
+        out.push(
+            if head.independent { flag::INDEPENDENT } else { 0 }
+                | if known { 0 } else { flag::CONFIG }
+                | if head.leads { 0 } else { flag::FOLLOWS },
+        );
         put_stamp(out, &head.stamp);
         put_uint(out, frames);
         if !known {

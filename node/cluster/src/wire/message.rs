@@ -253,6 +253,8 @@ pub(super) mod flag {
     pub(crate) const SAME_STAMP: u8 = 4;
     /// The number of frames that are left out follows.
     pub(crate) const FROM: u8 = 8;
+    /// Another rendition leads, or another track has the publisher's own sound.
+    pub(crate) const FOLLOWS: u8 = 16;
     /// In the first byte of a frame: it is a key frame. The lower four bits are its track.
     pub(crate) const KEYFRAME: u8 = 0x80;
 }

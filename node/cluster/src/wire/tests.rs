@@ -124,6 +124,7 @@ fn session() -> Vec<Message> {
         stamp: stamp(group),
         config: Arc::new(config.clone()),
         independent: group % 3 != 0,
+        leads: group % 4 != 0,
     };
     let mut all = vec![
         Message::Open(Open {
@@ -222,7 +223,8 @@ fn everything_arrives_as_it_was_sent() {
     // Frames cost little: kind, length, track, and three small numbers.
     let mut encoder = Encoder::new();
     let config = configs().remove(0);
-    let head = GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true };
+    let head =
+        GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true, leads: true };
     encoder.encode(Message::Track(config)).expect("fits");
     encoder.encode(Message::Group { track: 0, head, from: 0 }).expect("fits");
     encoder.encode(Message::Frame { track: 0, arrived: frame(1, 1_000_000, 100) }).expect("fits");
@@ -237,7 +239,8 @@ fn payloads_are_not_copied_when_they_are_sent() {
     let at = arrived.frame.payload.as_ptr();
     let mut encoder = Encoder::new();
     let config = configs().remove(0);
-    let head = GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true };
+    let head =
+        GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true, leads: true };
     encoder.encode(Message::Track(config)).expect("fits");
     encoder.encode(Message::Group { track: 0, head, from: 0 }).expect("fits");
     encoder.encode(Message::Frame { track: 0, arrived }).expect("fits");
@@ -308,7 +311,8 @@ fn metadata_that_does_not_fit_is_left_out() {
 #[test]
 fn a_frame_never_goes_back_within_its_group() {
     let config = configs().remove(0);
-    let head = GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true };
+    let head =
+        GroupHead { stamp: stamp(1), config: Arc::new(config.clone()), independent: true, leads: true };
     let bytes = encoded(vec![
         Message::Track(config),
         Message::Group { track: 0, head, from: 0 },

@@ -162,9 +162,8 @@ pub(super) fn player(offer: &str, local: &Local, tracks: &[Outgoing]) -> Result<
         let offered: Vec<&str> = wants(true).chain(wants(false)).flat_map(|m| m.names()).collect();
         let offered = if offered.is_empty() { "nothing".to_owned() } else { list(&offered) };
         return Err(SdpError::NoCodec(format!(
-            "the stream has {}, and the client would receive {offered}{}",
-            list(&has),
-            if has.contains(&"H264") { " (H264 needs packetization-mode=1)" } else { "" }
+            "the stream has {}, and the client would receive {offered}",
+            list(&has)
         )));
     }
     if sending.is_empty() {

@@ -53,8 +53,9 @@ pub(super) fn to_receive<'m, 'a>(media: &'m Media<'a>, codec: Codec) -> Option<&
     })
 }
 
-/// The format in which we send a codec. H.264 needs packetization-mode=1; of several, the one of the nearest profile:
-/// decoders take what encoders make, whatever profile they name.
+/// The format in which we send a codec. Of those of H.264 one with packetization-mode=1, and of several the one of the nearest
+/// profile: decoders take what encoders make, whatever profile they name. Without such a mode we send as if there were:
+/// pictures do not fit into single packets, and whoever does not name the mode takes fragments all the same.
 pub(super) fn to_send<'m, 'a>(
     media: &'m Media<'a>,
     codec: Codec,
@@ -65,9 +66,10 @@ pub(super) fn to_send<'m, 'a>(
         return usable.into_iter().next();
     }
     let source = h264::Profile::of(profile);
-    usable
-        .filter(|f| f.parameter("packetization-mode") == Some("1"))
-        .min_by_key(|f| source.distance(h264::Profile::of(f.parameter("profile-level-id"))))
+    usable.min_by_key(|f| {
+        let distance = source.distance(h264::Profile::of(f.parameter("profile-level-id")));
+        (f.parameter("packetization-mode") != Some("1"), distance)
+    })
 }
 
 /// What was agreed on about a format.

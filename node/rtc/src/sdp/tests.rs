@@ -332,6 +332,26 @@ fn sections_without_a_track_stay_inactive() {
 }
 
 #[test]
+fn h264_is_sent_to_a_player_that_names_no_packetization_mode() {
+    let offer = chromium("recvonly", "recvonly", "");
+    let single = offer.replace("packetization-mode=1", "packetization-mode=0");
+    let unnamed = single.replace("packetization-mode=0;", "");
+    for offer in [single, unnamed] {
+        let answered = answer_player(&offer, &local(), &[h264("42e01f")]).unwrap();
+        let video = answered.agreed.sending.iter().find(|section| section.video).unwrap();
+        assert_eq!(video.payload.pt, 107, "of the nearest profile");
+        assert!(
+            !answered.sdp.contains("packetization-mode=1"),
+            "the answer has their mode: {}",
+            answered.sdp
+        );
+    }
+    let both = answer_player(&offer, &local(), &[h264("42001f")]).unwrap();
+    let video = both.agreed.sending.iter().find(|section| section.video).unwrap();
+    assert!(video.payload.fmtp.contains("packetization-mode=1"), "better another profile");
+}
+
+#[test]
 fn a_player_without_the_codec_is_told_what_there_is() {
     let offer = chromium("recvonly", "recvonly", "");
     let error = answer_player(&offer, &local(), &[of("cam1", VideoCodec::Hevc), opus()]).unwrap_err();
@@ -339,9 +359,9 @@ fn a_player_without_the_codec_is_told_what_there_is() {
         error.to_string(),
         "no codec in common: the stream has H265, Opus, and the client would receive VP8, H264, AV1, VP9, opus, G722, PCMU, PCMA"
     );
-    let single = offer.replace("packetization-mode=1", "packetization-mode=0");
-    let error = answer_player(&single, &local(), &[h264("42e01f")]).unwrap_err().to_string();
-    assert!(error.contains("packetization-mode=1"), "{error}");
+    let interleaved = offer.replace("packetization-mode=1", "packetization-mode=2");
+    let interleaved = interleaved.replace("packetization-mode=0", "packetization-mode=2");
+    assert!(answer_player(&interleaved, &local(), &[h264("42e01f")]).is_err());
     let vp9 = answer_player(&offer, &local(), &[of("a", VideoCodec::Vp9)]).unwrap_err();
     assert!(matches!(vp9, SdpError::NoCodec(_)), "profile 2 only");
     assert!(matches!(answer_player(&offer, &local(), &[]), Err(SdpError::NoCodec(_))));

@@ -77,7 +77,7 @@ impl Service {
         key: StreamKey,
         ingress: &dyn Ingress,
     ) -> Result<Call, CallError> {
-        self.room().map_err(Refused::from)?;
+        self.rtc.room().map_err(Refused::from)?;
         let (socket, local) = self.caller()?;
         let takes = Takes { video: VIDEO.to_vec(), audio: vec![AudioCodec::Opus], layers: 0 };
         let asked = sdp::offer_source(&local, &takes);
@@ -113,7 +113,7 @@ impl Service {
     /// # Errors
     /// [`CallError`]; nothing is left behind.
     pub async fn push(&self, stream: &Arc<Stream>, to: &Endpoint) -> Result<Call, CallError> {
-        self.room().map_err(Refused::from)?;
+        self.rtc.room().map_err(Refused::from)?;
         let (socket, local) = self.caller()?;
         let name = stream.key().id.to_string();
         let watched = Arc::new(Watched::uncounted(stream.clone(), name, &self.feeds).await);
@@ -178,5 +178,6 @@ fn reached(
 }
 
 fn opening(local: &Local, agreed: Agreed, carries: Carries) -> Opening {
-    Opening { ice: local.ice.clone(), agreed: Some(agreed), carries, opens: None }
+    // Who is called takes no client's place.
+    Opening { place: None, ice: local.ice.clone(), agreed: Some(agreed), carries, opens: None }
 }

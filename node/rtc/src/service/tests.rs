@@ -44,11 +44,15 @@ impl Egress for Node {
 }
 
 fn serve() -> (Arc<Service>, Arc<Hub>) {
+    serve_with(Settings::default())
+}
+
+fn serve_with(settings: Settings) -> (Arc<Service>, Arc<Hub>) {
     // Streams whose publisher said no word of the end would stay.
     let hub = Hub::new(Duration::from_secs(60));
     let node = Arc::new(Node(hub.clone()));
     let listen = vec![([127, 0, 0, 1], 0).into()];
-    let rtc = Rtc::start(Settings { listen, shards: 1, ..Settings::default() }).unwrap();
+    let rtc = Rtc::start(Settings { listen, shards: 1, ..settings }).unwrap();
     (Service::new(rtc, node.clone(), node), hub)
 }
 
@@ -161,6 +165,34 @@ async fn a_publisher_connects_restarts_ice_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_few_sessions_that_are_not_connected() {
+    let (service, hub) = serve_with(Settings { max_connecting: 2, ..Settings::default() });
+    let mut client = client().await;
+    client.connection.create_data_channel("cam1", None).await.unwrap();
+    let offer = client.offer().await;
+    let mut first = service.publish(request("cam1"), &offer).await.unwrap();
+    let second = service.publish(request("cam2"), &offer).await.unwrap();
+    let third = service.publish(request("cam3"), &offer).await;
+    assert!(matches!(third, Err(Refused::TooMany(TooMany::OfClient))));
+    assert!(hub.get(&request("cam3").key).is_none(), "nothing was claimed for it");
+    assert!(matches!(
+        service.offer(vec![(request("cam1"), "cam1".into())]).await,
+        Err(Refused::TooMany(TooMany::OfClient))
+    ));
+    let elsewhere = Request { peer: ([127, 0, 0, 2], 1).into(), ..request("cam3") };
+    let _third = service.publish(elsewhere, &offer).await.unwrap();
+
+    client.takes_answer(&first.sdp).await;
+    client.is_connected().await;
+    until(&mut first.events, |event| matches!(event, SessionEvent::Connected)).await;
+    let _fourth = service.publish(request("cam4"), &offer).await.unwrap();
+    assert!(service.publish(request("cam5"), &offer).await.is_err());
+    second.session.close();
+    let _fifth = service.publish(request("cam5"), &offer).await.unwrap();
+    assert!(service.rtc().counters().crowded >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_goodbye_leaves_the_stream_to_whoever_comes_back() {
     goodbye(false).await;
 }
@@ -225,7 +257,8 @@ async fn a_player_is_offered_streams_and_others_later() {
     offering.session.measure();
     until(&mut offering.events, sent(10)).await;
 
-    service.offer_again(&mut offering, vec![one("a"), one("b")]).await.unwrap();
+    let both = service.gather(vec![one("a"), one("b")], offering.played()).await.unwrap();
+    offering.offer_again(both);
     assert!(offering.mids.iter().any(|(_, track)| track == "ARDAMSab"));
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
@@ -233,7 +266,7 @@ async fn a_player_is_offered_streams_and_others_later() {
     until(&mut offering.events, sent(100)).await;
     assert!(offering.accept("v=0").is_err());
 
-    service.offer_again(&mut offering, Vec::new()).await.unwrap();
+    offering.offer_again(service.gather(Vec::new(), offering.played()).await.unwrap());
     let answer = client.answers(&offering.sdp).await;
     offering.accept(&answer).unwrap();
     assert!(offering.streams.is_empty());

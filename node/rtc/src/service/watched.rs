@@ -161,7 +161,8 @@ mod tests {
         let node = Arc::new(Slow(hub.clone()));
         // With feeds in this runtime, whose time stands still.
         let feeds = Feeds::default();
-        let service = crate::service::Service { rtc, ingress: node.clone(), egress: node, feeds, http: Arc::default() };
+        let service =
+            crate::service::Service { rtc, ingress: node.clone(), egress: node, feeds, http: Arc::default() };
         tokio::time::pause();
         let request = |id: &str| Request {
             key: StreamKey::new("live", id),

@@ -168,7 +168,7 @@ impl Connection {
             Command::LeaveRoom { room, stream } => self.leave_room(&room, &stream),
             Command::RoomInfo { room, stream } => {
                 let others = self.others(&room, &stream).await?;
-                self.say(reply::room_information(&room, &stream, &others));
+                self.answer(reply::room_information(&room, &stream, &others))?;
             }
             Command::MetaData { stream, meta_data } => self.set_meta_data(&stream, &meta_data).await?,
             Command::DebugInfo(stream) => self.debug_info(&stream),
@@ -318,7 +318,7 @@ impl Connection {
             within(self.rooms.len(), "rooms")?;
         }
         let others = self.others(&room, &stream).await?;
-        self.say(reply::joined_room(&room, &stream, &others, play::MOST));
+        self.answer(reply::joined_room(&room, &stream, &others, play::MOST))?;
         self.rooms.insert(stream, room);
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! What signalling asks of the media: [`Service`] behind a trait, so that conversations can be tested without sockets.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use sluice_media::Stream;
 use sluice_media::session::Request;
 use tokio::sync::mpsc;
@@ -11,7 +13,7 @@ use crate::SessionEvent;
 use crate::egress::Quality;
 use crate::peer::Message;
 use crate::sdp::SdpError;
-use crate::service::{Negotiation, Offering, Opened, Refused, Service};
+use crate::service::{Gathered, Negotiation, Offering, Opened, Refused, Service};
 use crate::transport::Session;
 
 /// A session that has been opened.
@@ -39,7 +41,6 @@ pub struct Again {
 }
 
 /// A session, as far as it is told something.
-#[async_trait]
 pub trait Link: Send {
     /// Which it is, among those of this node.
     fn id(&self) -> u64;
@@ -61,11 +62,16 @@ pub trait Link: Send {
     /// # Errors
     /// It cannot be used; the session stays as it was.
     fn accept(&mut self, answer: &str) -> Result<(), Refused>;
-    /// Offers other streams to the same viewer.
+    /// Gathers other streams for the same viewer: the session goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    fn gather(&mut self, requests: Vec<(Request, String)>) -> BoxFuture<'static, Result<Gathered, Refused>>;
+    /// Offers what was gathered.
     ///
     /// # Errors
     /// [`Refused`]; it goes on as it was.
-    async fn again(&mut self, requests: Vec<(Request, String)>) -> Result<Again, Refused>;
+    fn again(&mut self, gathered: Gathered) -> Result<Again, Refused>;
 }
 
 /// Opens sessions.
@@ -113,7 +119,6 @@ struct Publishing {
     negotiation: Negotiation,
 }
 
-#[async_trait]
 impl Link for Publishing {
     fn id(&self) -> u64 {
         self.session.id().0
@@ -143,7 +148,11 @@ impl Link for Publishing {
         Err(unasked())
     }
 
-    async fn again(&mut self, _requests: Vec<(Request, String)>) -> Result<Again, Refused> {
+    fn gather(&mut self, _requests: Vec<(Request, String)>) -> BoxFuture<'static, Result<Gathered, Refused>> {
+        Box::pin(ready(Err(unasked())))
+    }
+
+    fn again(&mut self, _gathered: Gathered) -> Result<Again, Refused> {
         Err(unasked())
     }
 }
@@ -157,7 +166,6 @@ struct Playing {
     service: Arc<Service>,
 }
 
-#[async_trait]
 impl Link for Playing {
     fn id(&self) -> u64 {
         self.offering.session.id().0
@@ -188,8 +196,13 @@ impl Link for Playing {
         self.offering.accept(answer)
     }
 
-    async fn again(&mut self, requests: Vec<(Request, String)>) -> Result<Again, Refused> {
-        self.service.offer_again(&mut self.offering, requests).await?;
+    fn gather(&mut self, requests: Vec<(Request, String)>) -> BoxFuture<'static, Result<Gathered, Refused>> {
+        let (service, played) = (self.service.clone(), self.offering.played());
+        Box::pin(async move { service.gather(requests, played).await })
+    }
+
+    fn again(&mut self, gathered: Gathered) -> Result<Again, Refused> {
+        self.offering.offer_again(gathered);
         Ok(of(&self.offering))
     }
 }

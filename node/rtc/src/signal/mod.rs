@@ -10,7 +10,6 @@
 //! There is no standard: the clients of AMS are the judge.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,21 +37,19 @@ pub use media::{Again, Link, Media, Running};
 pub use outlet::Inbox;
 pub use websocket::router;
 
-use crate::IceServer;
+use crate::crowd::{Crowd, Member};
+use crate::{Exempt, IceServer};
 use outlet::Outlet;
 use reply::Refusing;
 
 /// How long the node may take to say what it knows.
 const ASKED: Duration = Duration::from_secs(5);
 
-/// Whose connections are not counted by address: trusted proxies.
-pub type Exempt = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
-
 /// How many WebSockets there may be, and how long they may be silent.
 pub struct Limits {
     /// All at once.
     pub connections: usize,
-    /// Of one address (IPv6: of one /64).
+    /// Of one client: an address, of IPv6 a /64.
     pub per_address: usize,
     /// Who is not counted by address.
     pub exempt: Exempt,
@@ -67,7 +64,7 @@ impl Default for Limits {
         Limits {
             connections: 20_000,
             per_address: 500,
-            exempt: Box::new(|_| false),
+            exempt: Exempt::default(),
             idle: Duration::from_secs(60),
             write: Duration::from_secs(10),
         }
@@ -91,6 +88,7 @@ pub(crate) struct Shared {
     directory: Arc<dyn Directory>,
     ice_servers: Vec<IceServer>,
     limits: Limits,
+    crowd: Arc<Crowd>,
     kept: kept::Kept,
     meetings: p2p::Meetings,
     table: Mutex<Table>,
@@ -104,14 +102,13 @@ pub(crate) struct Shared {
 struct Table {
     next: u64,
     open: HashMap<u64, Outlet>,
-    addresses: HashMap<IpAddr, usize>,
 }
 
 /// A place among the connections; dropping it gives it back.
 pub(crate) struct Place {
     shared: Arc<Shared>,
     id: u64,
-    address: Option<IpAddr>,
+    _member: Member,
 }
 
 impl Signalling {
@@ -123,11 +120,13 @@ impl Signalling {
         limits: Limits,
         seed: u64,
     ) -> Self {
+        let crowd = Crowd::new(limits.connections, limits.per_address, limits.exempt.clone());
         Signalling(Arc::new(Shared {
             media,
             directory,
             ice_servers,
             limits,
+            crowd,
             kept: kept::Kept::default(),
             meetings: p2p::Meetings::default(),
             table: Mutex::default(),
@@ -143,24 +142,16 @@ impl Signalling {
     /// [`Full`].
     pub fn connect(&self, client: Client) -> Result<(Connection, Inbox), Full> {
         let shared = &self.0;
-        let ip = client.peer.ip().to_canonical();
-        let address = (!(shared.limits.exempt)(ip)).then(|| owner(ip));
+        let member = shared.crowd.admit(client.peer.ip()).ok_or(Full)?;
         let (outlet, inbox) = outlet::outlet();
         let id = {
             let mut table = shared.table();
-            let of_address = address.map_or(0, |ip| table.addresses.get(&ip).copied().unwrap_or(0));
-            if table.open.len() >= shared.limits.connections || of_address >= shared.limits.per_address {
-                return Err(Full);
-            }
-            if let Some(address) = address {
-                table.addresses.insert(address, of_address + 1);
-            }
             table.next += 1;
             let id = table.next;
             table.open.insert(id, outlet.clone());
             id
         };
-        let place = Place { shared: shared.clone(), id, address };
+        let place = Place { shared: shared.clone(), id, _member: member };
         Ok((Connection::new(shared.clone(), client, outlet, place), inbox))
     }
 
@@ -212,27 +203,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut table = self.shared.table();
-        table.open.remove(&self.id);
-        if let Some(address) = self.address
-            && let Some(count) = table.addresses.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                table.addresses.remove(&address);
-            }
-        }
-    }
-}
-
-/// Whom an address belongs to: one host has a whole /64 of IPv6.
-fn owner(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
+        self.shared.table().open.remove(&self.id);
     }
 }
 

@@ -10,6 +10,7 @@ use sluice_media::session::{Refusal, Request};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::directory::Directory;
 use super::message::Play;
 use super::reply::{self, Refusing};
 use super::session::{Context, Live, Orders, Role, at};
@@ -47,12 +48,42 @@ pub(super) struct Tracks {
     disabled: Vec<String>,
 }
 
+/// What is to be played: `None` when it is no main track, but a single stream.
+pub(super) type Found = Option<Vec<String>>;
+
 /// What a new look at a main track found.
+#[derive(Default)]
 pub(super) struct Change {
     /// All tracks, those that stay first and in their order.
     pub(super) names: Vec<String>,
     pub(super) added: Vec<String>,
     pub(super) removed: Vec<String>,
+    /// Those that had ended by then.
+    ended: HashSet<String>,
+}
+
+/// What a player wants to play now; `offered`: it has been offered something before.
+async fn wanted(directory: &dyn Directory, app: &str, play: &Play, offered: bool) -> Result<Found, Refusing> {
+    let stream = &play.stream;
+    let subtracks = match ask(directory.subtracks(app, stream)).await? {
+        Some(subtracks) => subtracks,
+        // The last one has left, and the room with it.
+        None if offered => Vec::new(),
+        None => return Ok(None),
+    };
+    let mut names = Vec::new();
+    if ask(directory.renditions(app, stream)).await?.is_some() {
+        names.push(stream.clone());
+    }
+    let without: HashSet<&str> = play.tracks.iter().filter_map(|t| t.strip_prefix('!')).collect();
+    let with: HashSet<&str> =
+        play.tracks.iter().filter(|t| !t.starts_with('!')).map(String::as_str).collect();
+    let is_wanted = |id: &str| {
+        id != play.own && id != stream && !without.contains(id) && (with.is_empty() || with.contains(id))
+    };
+    names.extend(subtracks.into_iter().map(|subtrack| subtrack.id).filter(|id| is_wanted(id)));
+    names.truncate(MOST);
+    Ok(Some(names))
 }
 
 /// A player, from its wish on.
@@ -90,7 +121,8 @@ impl Tracks {
     async fn open(&mut self, ctx: &Context) -> Result<(Running, Change), Refusing> {
         let (mut tries, mut told) = (0, false);
         loop {
-            let names = self.wanted(ctx).await?;
+            let found = self.search(ctx).await?;
+            let names = self.found(found);
             if names.is_empty() {
                 if !std::mem::replace(&mut told, true) {
                     let fields = json!({"streamId": ctx.stream});
@@ -101,7 +133,7 @@ impl Tracks {
             }
             match ctx.shared.media.offer(self.requests(&names)).await {
                 Ok(running) => {
-                    let mut change = Change { names, added: Vec::new(), removed: Vec::new() };
+                    let mut change = Change { names, ..Change::default() };
                     self.keep_offered(&mut change, &running.streams);
                     change.removed.clear();
                     return Ok((running, change));
@@ -116,49 +148,28 @@ impl Tracks {
         }
     }
 
-    /// What is to be played now.
-    async fn wanted(&mut self, ctx: &Context) -> Result<Vec<String>, Refusing> {
-        let (directory, stream) = (&ctx.shared.directory, &self.play.stream);
-        if self.changes.is_none() {
-            // From before the first look, so that nothing is missed.
-            self.changes = Some(directory.changes(&ctx.app));
-        }
-        if let Some(changes) = &mut self.changes {
-            changes.mark_unchanged();
-        }
-        let subtracks = match ask(directory.subtracks(&ctx.app, stream)).await? {
-            Some(subtracks) => subtracks,
-            // The last one has left, and the room with it.
-            None if self.offered => Vec::new(),
-            None => {
-                self.changes = None;
-                return Ok(vec![stream.clone()]);
-            }
-        };
-        let mut names = Vec::new();
-        if ask(directory.renditions(&ctx.app, stream)).await?.is_some() {
-            names.push(stream.clone());
-        }
-        let without: HashSet<&str> = self.play.tracks.iter().filter_map(|t| t.strip_prefix('!')).collect();
-        let with: HashSet<&str> =
-            self.play.tracks.iter().filter(|t| !t.starts_with('!')).map(String::as_str).collect();
-        let is_wanted = |id: &str| {
-            id != self.play.own
-                && id != stream
-                && !without.contains(id)
-                && (with.is_empty() || with.contains(id))
-        };
-        names.extend(subtracks.into_iter().map(|subtrack| subtrack.id).filter(|id| is_wanted(id)));
-        names.truncate(MOST);
-        Ok(names)
+    /// Finds out what is to be played now, while the session goes on; [`found`](Self::found) takes it.
+    pub(super) fn search(
+        &mut self,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<Found, Refusing>> + Send + use<> {
+        // From before the first look, so that nothing is missed.
+        self.changes.get_or_insert_with(|| ctx.shared.directory.changes(&ctx.app)).mark_unchanged();
+        let (shared, app) = (ctx.shared.clone(), ctx.app.clone());
+        let (play, offered) = (self.play.clone(), self.offered);
+        async move { wanted(&*shared.directory, &app, &play, offered).await }
     }
 
-    /// What has changed since the last offer; `None` when nothing has, or nothing could be learnt now.
-    pub(super) async fn look(&mut self, ctx: &Context) -> Option<Change> {
-        let Ok(wanted) = self.wanted(ctx).await else {
-            self.look_later();
-            return None;
-        };
+    fn found(&mut self, found: Found) -> Vec<String> {
+        found.unwrap_or_else(|| {
+            self.changes = None;
+            vec![self.play.stream.clone()]
+        })
+    }
+
+    /// What has changed since the last offer; `None` when nothing has.
+    pub(super) fn change(&mut self, found: Found) -> Option<Change> {
+        let wanted = self.found(found);
         let goes_on = |name: &String| !self.ended.contains(name);
         let removed: Vec<String> =
             self.names.iter().filter(|name| !wanted.contains(name) || !goes_on(name)).cloned().collect();
@@ -169,7 +180,7 @@ impl Tracks {
         }
         let stay = self.names.iter().filter(|name| !removed.contains(name));
         let names = stay.chain(&added).cloned().collect();
-        Some(Change { names, added, removed })
+        Some(Change { names, added, removed, ended: self.ended.clone() })
     }
 
     /// Waits until it is time to look again.
@@ -225,7 +236,7 @@ impl Tracks {
 
     /// Tells the client of an offer that was made.
     pub(super) fn offer(&mut self, ctx: &Context, running: &Running, change: Change) {
-        self.ended.clear();
+        self.ended.retain(|name| !change.ended.contains(name));
         let is_first = !std::mem::replace(&mut self.offered, true);
         self.waits = true;
         if self.play.disabled {

@@ -244,7 +244,8 @@ mod tests {
             (Refused::from(Refusal::Limit("10 streams".into())), true, "highResourceUsage"),
             (Refused::from(Refusal::NotAllowed([10, 0, 0, 1].into())), true, "unauthorized_access"),
             (Refused::from(SdpError::Unusable("no ufrag".into())), true, "notSetRemoteDescription"),
-            (Refused::from(TooMany), false, "highResourceUsage"),
+            (Refused::from(TooMany::OfNode), false, "highResourceUsage"),
+            (Refused::from(TooMany::OfClient), true, "highResourceUsage"),
         ];
         for (refused, publishing, definition) in cases {
             let refusing = Refusing::of(&refused, publishing);

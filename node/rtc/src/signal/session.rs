@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use sluice_media::session::Request;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
 use super::data::Bridge;
@@ -16,18 +17,19 @@ use super::kept::{Identity, KEPT};
 use super::media::Running;
 use super::message::Media;
 use super::outlet::Outlet;
-use super::play::Tracks;
+use super::play::{Change, Found, Tracks};
 use super::reply::{self, Refusing};
 use crate::SessionEvent;
 use crate::egress::Quality;
 use crate::peer::Message;
+use crate::service::Gathered;
 use crate::transport::{Closed, Stats};
 
 /// Orders that wait for one session.
 const ORDERS: usize = 64;
 /// Statistics come once a second; the client is told of every third.
 const MEASURED: u32 = 3;
-/// How long another offer may take to be made.
+/// How long the streams of another offer may take to be gathered.
 const OFFER: Duration = Duration::from_secs(10);
 
 /// How long the end of a session may take.
@@ -142,7 +144,7 @@ pub(super) async fn publish(
 ) {
     let (key, who) = (request.key.clone(), Identity::of(&request));
     if let Some(leaving) = leaving {
-        let _ = tokio::time::timeout(ENDING, leaving).await;
+        let _ = timeout(ENDING, leaving).await;
     }
     if ctx.shared.kept.make_room(&key, &who).await {
         tracing::debug!(stream = %key, "its publisher came again");
@@ -178,6 +180,16 @@ pub(super) struct Live {
     role: Role,
     connected: bool,
     measured: u32,
+    /// Another offer that is being prepared, beside all else.
+    refreshing: Option<BoxFuture<'static, Refreshed>>,
+}
+
+/// How far another offer is.
+enum Refreshed {
+    /// What is to be played is known.
+    Found(Result<Found, Refusing>),
+    /// So are the streams, unless they could not be had.
+    Gathered(Change, Option<Gathered>),
 }
 
 /// Why a session ends.
@@ -200,7 +212,7 @@ impl Live {
             Role::Player(_) => sluice_media::aside::Sender::Player,
         };
         let bridge = Bridge::new(sender, running.link.id(), &running.streams, distribution);
-        Live { ctx, running, bridge, role, connected: false, measured: 0 }
+        Live { ctx, running, bridge, role, connected: false, measured: 0, refreshing: None }
     }
 
     pub(super) async fn run(mut self, mut orders: Orders) {
@@ -268,7 +280,8 @@ impl Live {
                 made = wanted(&mut room_is_wanted) => return End::MakesRoom(made),
                 () = at(lost) => return End::Lost,
                 // Without a WebSocket nothing can be offered.
-                () = changed(&mut self.role), if lost.is_none() => self.refresh().await,
+                () = changed(&mut self.role), if lost.is_none() && self.refreshing.is_none() => self.look(),
+                refreshed = refreshed(&mut self.refreshing), if lost.is_none() => self.refresh(refreshed),
             }
         }
     }
@@ -396,13 +409,31 @@ impl Live {
         }
     }
 
-    /// Other streams belong to the main track now: they are offered, and those that are gone are not any more.
-    async fn refresh(&mut self) {
-        let Live { ctx, running, role: Role::Player(tracks), bridge, .. } = self else { return };
-        let Some(mut change) = tracks.look(ctx).await else { return };
-        let offered = tokio::time::timeout(OFFER, running.link.again(tracks.requests(&change.names))).await;
-        let Ok(Ok(again)) = offered else {
-            // One may have ended just now. Looking again tells.
+    /// Other streams may belong to the main track now.
+    fn look(&mut self) {
+        let Role::Player(tracks) = &mut self.role else { return };
+        let search = tracks.search(&self.ctx);
+        self.refreshing = Some(Box::pin(async move { Refreshed::Found(search.await) }));
+    }
+
+    /// Goes on with another offer: the streams of the main track are found, then gathered, then offered; those that are gone are
+    /// offered no more.
+    fn refresh(&mut self, refreshed: Refreshed) {
+        let Live { ctx, running, role: Role::Player(tracks), bridge, refreshing, .. } = self else { return };
+        let (mut change, gathered) = match refreshed {
+            Refreshed::Found(Ok(found)) => {
+                let Some(change) = tracks.change(found) else { return };
+                let gather = timeout(OFFER, running.link.gather(tracks.requests(&change.names)));
+                *refreshing = Some(Box::pin(async move {
+                    Refreshed::Gathered(change, gather.await.ok().and_then(Result::ok))
+                }));
+                return;
+            }
+            Refreshed::Found(Err(_)) => return tracks.look_later(),
+            Refreshed::Gathered(change, gathered) => (change, gathered),
+        };
+        // One may have ended just now. Looking again tells.
+        let Some(Ok(again)) = gathered.map(|gathered| running.link.again(gathered)) else {
             return tracks.look_later();
         };
         tracks.keep_offered(&mut change, &again.streams);
@@ -435,7 +466,7 @@ fn answer_again(ctx: &Context, running: &mut Running, offer: &str) {
 /// Waits until a session whose end was ordered has ended.
 async fn closed(mut events: mpsc::Receiver<SessionEvent>) {
     let ends = async { while !matches!(events.recv().await, None | Some(SessionEvent::Closed(_))) {} };
-    let _ = tokio::time::timeout(ENDING, ends).await;
+    let _ = timeout(ENDING, ends).await;
 }
 
 /// Whether a track such as `ARDAMSvcam1` is video, and its name without that.
@@ -456,6 +487,18 @@ pub(super) async fn at(time: Option<Instant>) {
 async fn wanted(room: &mut Option<oneshot::Receiver<oneshot::Sender<()>>>) -> Option<oneshot::Sender<()>> {
     match room {
         Some(wanted) => wanted.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// What the present step of another offer comes to.
+async fn refreshed(refreshing: &mut Option<BoxFuture<'static, Refreshed>>) -> Refreshed {
+    match refreshing {
+        Some(step) => {
+            let refreshed = step.await;
+            *refreshing = None;
+            refreshed
+        }
         None => std::future::pending().await,
     }
 }

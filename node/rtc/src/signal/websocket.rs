@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::message::LONGEST;
-use super::{Client, Connection, Inbox, Signalling};
+use super::{Client, Connection, Inbox, Signalling, outlet};
 
 /// How often a client is pinged: those that do not ping by themselves are known to be there by their pongs.
 const PING: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ async fn upgrade(
             .read_buffer_size(4 << 10)
             // Each message is sent at once; what waits is bounded by the inbox.
             .write_buffer_size(0)
-            .max_write_buffer_size(1 << 20)
+            .max_write_buffer_size(2 * outlet::LONGEST)
             .max_message_size(LONGEST)
             .max_frame_size(LONGEST)
             .on_upgrade(async move |socket| serve(socket, connection, inbox, &signalling).await),
@@ -70,7 +70,8 @@ async fn serve(mut socket: WebSocket, mut connection: Connection, mut inbox: Inb
     let mut heard = Instant::now();
     let (code, reason) = loop {
         let out = tokio::select! {
-            received = socket.recv() => {
+            // Who asks for more than it takes is not listened to until it has taken it.
+            received = socket.recv(), if inbox.has_room() => {
                 heard = Instant::now();
                 match received {
                     Some(Ok(Message::Text(text))) => {

@@ -33,6 +33,8 @@ pub struct Counters {
     pub opened: u64,
     /// Sessions that ended before media could flow.
     pub failed: u64,
+    /// Sessions that were refused because their client had too many that were not connected yet.
+    pub crowded: u64,
     /// Connections over TCP that were taken for a session.
     pub tcp_connections: u64,
     /// Connections over TCP that were turned away: too many, too slow, or for no session.
@@ -56,6 +58,7 @@ pub(super) struct Tally {
     pub(super) events_lost: AtomicU64,
     pub(super) opened: AtomicU64,
     pub(super) failed: AtomicU64,
+    pub(super) crowded: AtomicU64,
     pub(super) tcp_connections: AtomicU64,
     pub(super) tcp_refused: AtomicU64,
 }
@@ -83,6 +86,7 @@ impl Counters {
             events_lost,
             opened,
             failed,
+            crowded,
             tcp_connections,
             tcp_refused,
         } = self;
@@ -101,6 +105,7 @@ impl Counters {
             (events_lost, &tally.events_lost),
             (opened, &tally.opened),
             (failed, &tally.failed),
+            (crowded, &tally.crowded),
             (tcp_connections, &tally.tcp_connections),
             (tcp_refused, &tally.tcp_refused),
         ] {

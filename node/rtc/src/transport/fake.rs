@@ -16,6 +16,8 @@ pub(super) const GOODBYE: &[u8] = b"goodbye";
 /// A datagram that begins so ends the connection by the other side; one of the other kind by silence.
 pub(super) const LEAVE: u8 = 20;
 pub(super) const LOSE: u8 = 21;
+/// A binding request with this in it lacks the right password.
+pub(super) const FORGED: &[u8] = b"forged";
 /// A datagram that begins so is more than the peer can take.
 pub(super) const PANIC: u8 = 22;
 
@@ -30,6 +32,9 @@ impl FakePeer {
     pub(super) fn set_remote(&mut self, _: RemoteTransport, _: Option<IceCredentials>, _: Instant) {}
 
     pub(super) fn receive(&mut self, path: Path, datagram: BytesMut, _: Instant) {
+        if datagram.windows(FORGED.len()).any(|part| part == FORGED) {
+            return;
+        }
         if ufrag_of(&datagram).is_some() {
             self.outputs.push_back(Output::Send { path, datagram: BytesMut::from(ANSWER) });
             if self.path.replace(path) != Some(path) {

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use sluice_media::Publisher;
 
 use crate::agreed::{Agreed, IceCredentials};
+use crate::crowd::Member;
 use crate::egress::{EgressStats, Feed};
 use crate::ingest::IngestStats;
 use crate::peer::Message;
@@ -59,6 +60,8 @@ pub enum Carries {
 
 /// A session to be opened.
 pub struct Opening {
+    /// Its place among those that are not connected yet; [`Rtc::place`] gives it. Who is called needs none.
+    pub place: Option<Place>,
     /// Our ICE credentials; [`Rtc::credentials`] makes them.
     pub ice: IceCredentials,
     /// What was agreed on; `None` while our offer waits for its answer (see [`Session::agree`]).
@@ -145,7 +148,21 @@ pub enum Closed {
     ByUs,
 }
 
+/// A place among the sessions of a client that are not connected yet. It is free again when the session is connected, or over.
+pub struct Place {
+    _member: Member,
+}
+
 /// There are as many sessions as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this node has as many WebRTC sessions as it may have (rtc_max_sessions): try another node")]
-pub struct TooMany;
+pub enum TooMany {
+    /// At this node.
+    #[error("this node has as many WebRTC sessions as it may have (rtc_max_sessions): try another node")]
+    OfNode,
+    /// Of one client, that are not connected yet.
+    #[error(
+        "too many WebRTC sessions from your address are not connected yet (rtc_max_connecting_per_ip): \
+         try again when they are"
+    )]
+    OfClient,
+}

@@ -1,12 +1,17 @@
-//! The ways out of one loop: its UDP sockets and its TCP connections, and how the packets of one viewer leave together.
+//! The ways out of one loop: its UDP sockets, its TCP connections, the other loops, and how the packets of one viewer leave
+//! together.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::SessionId;
 use super::counters::{Tally, count};
+use super::demux::Addresses;
 use super::link::Link;
+use super::shard::{Door, Inbound};
 use super::socket::{LARGEST_RUN, Outlet, Target};
 use super::tcp::{Connection, frames};
 use crate::egress::Sink;
@@ -19,6 +24,9 @@ pub(super) struct Net {
     pub(super) own: HashMap<SessionId, Outlet>,
     /// By remote address.
     pub(super) connections: HashMap<SocketAddr, Connection>,
+    /// All loops, this one too, and which this is.
+    pub(super) doors: Arc<[Door]>,
+    index: usize,
     pub(super) tally: Arc<Tally>,
     // Packets of the run that is being gathered; reused for all sessions.
     run: Vec<u8>,
@@ -40,13 +48,30 @@ pub(super) enum Route {
 }
 
 impl Net {
-    pub(super) fn new(outlets: Vec<Outlet>, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(outlets: Vec<Outlet>, (doors, index): (Arc<[Door]>, usize), tally: Arc<Tally>) -> Self {
         Net {
             outlets,
             own: HashMap::new(),
             connections: HashMap::new(),
+            doors,
+            index,
             tally,
             run: Vec::with_capacity(LARGEST_RUN),
+        }
+    }
+
+    /// Hands a datagram to the loop that has its session. Where that loop is behind it is lost, as on any link.
+    pub(super) fn hand_over(&self, shard: usize, path: Path, datagram: &[u8]) {
+        let inbound = Inbound::Datagram(path, BytesMut::from(datagram), self.index);
+        let sent = self.doors[shard].inbox.try_send(inbound);
+        let counter = if sent.is_ok() { &self.tally.handed_over } else { &self.tally.dropped };
+        count(counter, 1);
+    }
+
+    /// Tells other loops whose addresses are. One that is behind is told again with a later datagram.
+    pub(super) fn tell(&self, addresses: &mut Addresses) {
+        for (shard, address, news) in addresses.news() {
+            let _ = self.doors[shard].inbox.try_send(Inbound::News(address, self.index, news));
         }
     }
 
@@ -163,7 +188,7 @@ impl Runs<'_> {
     }
 
     fn transmit(&mut self, end: usize) {
-        let Net { outlets, own, connections, tally, run } = &mut *self.net;
+        let Net { outlets, own, connections, tally, run, .. } = &mut *self.net;
         if self.count > 0 {
             let ways = (&mut outlets[..], own, &*connections);
             transmit(ways, tally, self.route, self.segment, &run[..end], true);

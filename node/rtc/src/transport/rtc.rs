@@ -1,7 +1,7 @@
 //! The way in: opens the sockets, starts the loops, opens sessions.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,9 +23,10 @@ use super::registry::Registry;
 use super::session::{Context, Waiting};
 use super::shard::{Call, Door, INBOX, Inbound, Shard};
 use super::sockets::Sockets;
-use super::{CallSocket, Carries, Opening, SessionEvent, SessionId, TooMany, candidates, socket, tcp};
+use super::{CallSocket, Carries, Opening, Place, SessionEvent, SessionId, TooMany, candidates, socket, tcp};
 use crate::Settings;
 use crate::agreed::{Agreed, IceCredentials};
+use crate::crowd::Crowd;
 use crate::egress::{Feed, Quality};
 use crate::peer::{Certificate, Message};
 
@@ -52,6 +53,7 @@ struct Shared {
     listen: Vec<SocketAddr>,
     registry: Arc<Registry>,
     doors: Arc<[Door]>,
+    connecting: Arc<Crowd>,
     /// What is counted outside the loops.
     tally: Tally,
     ids: AtomicU64,
@@ -110,6 +112,7 @@ impl Rtc {
             certificate,
             registry,
             doors,
+            connecting: Crowd::new(usize::MAX, settings.max_connecting, settings.exempt.clone()),
             tally: Tally::default(),
             ids: AtomicU64::new(1),
             handle,
@@ -127,7 +130,7 @@ impl Rtc {
             let thread = shared.clone().start_shard(index, runtime, inbox, udp)?;
             owner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
-        let limits = Arc::new(tcp::Limits::default());
+        let strangers = tcp::strangers();
         for listener in sockets.tcp {
             let (taking, refusing) = (shared.clone(), shared.clone());
             let next = Arc::new(AtomicUsize::new(0));
@@ -135,7 +138,7 @@ impl Rtc {
             let refused = move || count(&refusing.tally.tcp_refused, 1);
             owner
                 .tasks
-                .push(tokio::spawn(tcp::serve(listener, limits.clone(), take, refused)).abort_handle());
+                .push(tokio::spawn(tcp::serve(listener, strangers.clone(), take, refused)).abort_handle());
         }
         owner.tasks.push(tokio::spawn(sweep(shared.clone())).abort_handle());
         tracing::info!(listen = ?shared.listen, shards, tcp = shared.settings.tcp, "WebRTC is served");
@@ -195,12 +198,40 @@ impl Rtc {
         *self.shared().candidates.write().unwrap_or_else(PoisonError::into_inner) = (udp, tcp);
     }
 
+    /// Whether another session could be opened now.
+    ///
+    /// # Errors
+    /// There are as many sessions as there may be.
+    pub fn room(&self) -> Result<(), TooMany> {
+        let (publishers, viewers) = self.sessions();
+        match publishers + viewers < self.shared().settings.max_sessions {
+            true => Ok(()),
+            false => Err(TooMany::OfNode),
+        }
+    }
+
+    /// A place for a session of the client at that address, as HTTP knows it.
+    ///
+    /// # Errors
+    /// There are as many sessions as there may be.
+    pub fn place(&self, client: IpAddr) -> Result<Place, TooMany> {
+        let shared = self.shared();
+        self.room()?;
+        match shared.connecting.admit(client) {
+            Some(member) => Ok(Place { _member: member }),
+            None => {
+                count(&shared.tally.crowded, 1);
+                Err(TooMany::OfClient)
+            }
+        }
+    }
+
     /// Opens a session. It lives in the loop that gets its first STUN request, and ends when none comes within 30 s.
     ///
     /// # Errors
     /// There are as many sessions as there may be.
     pub fn open(&self, opening: Opening) -> Result<(Session, mpsc::Receiver<SessionEvent>), TooMany> {
-        let Opening { ice, agreed, carries, opens } = opening;
+        let Opening { place, ice, agreed, carries, opens } = opening;
         let publisher = match &carries {
             Carries::In(publisher) => Some(Wishes::of(publisher)),
             Carries::Out(_) | Carries::Nothing => None,
@@ -211,7 +242,7 @@ impl Rtc {
             Carries::Nothing => None,
         };
         self.add(
-            |rest| Waiting { ice, agreed, media: Media::Waiting(carries), opens, ..rest },
+            |rest| Waiting { place, ice, agreed, media: Media::Waiting(carries), opens, ..rest },
             counted,
             publisher,
         )
@@ -255,7 +286,7 @@ impl Rtc {
             {
                 shared.registry.remove(session.id);
                 call.waiting.end(Ending::Abandon, &shared.handle);
-                return Err(TooMany);
+                return Err(TooMany::OfNode);
             }
         }
         Ok((session, events))
@@ -277,11 +308,12 @@ impl Rtc {
     ) -> Result<(Session, mpsc::Receiver<SessionEvent>), TooMany> {
         let shared = self.shared();
         let id = SessionId(shared.ids.fetch_add(1, Relaxed));
-        let (events, receiver) = Events::new().ok_or(TooMany)?;
+        let (events, receiver) = Events::new().ok_or(TooMany::OfNode)?;
         let mailbox = Arc::new(Mailbox::new(id));
         let (attended, over) = oneshot::channel();
         let waiting = fill(Waiting {
             id,
+            place: None,
             ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
             agreed: None,
             media: Media::Nothing,
@@ -297,7 +329,7 @@ impl Rtc {
         if let Err(waiting) = refused {
             // A publisher's stream waits for it to come back: it may only have been a moment too early.
             waiting.end(Ending::Abandon, &shared.handle);
-            return Err(TooMany);
+            return Err(TooMany::OfNode);
         }
         count(&shared.tally.opened, 1);
         if let Some(wishes) = wishes {

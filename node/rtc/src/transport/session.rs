@@ -18,7 +18,7 @@ use super::mailbox::{Command, Ending, Letters, Mailbox};
 use super::media::Media;
 use super::net::{Net, Route};
 use super::registry::{Counted, PENDING};
-use super::{Closed, SessionEvent, SessionId};
+use super::{Closed, Place, SessionEvent, SessionId};
 use crate::agreed::{Agreed, IceCredentials};
 use crate::egress::{EgressEvent, FeedId};
 use crate::peer::{Certificate, Config, Output, Path};
@@ -47,6 +47,7 @@ pub(super) struct Context {
 /// A session that waits for its first binding request.
 pub(super) struct Waiting {
     pub(super) id: SessionId,
+    pub(super) place: Option<Place>,
     pub(super) ice: IceCredentials,
     pub(super) agreed: Option<Agreed>,
     pub(super) media: Media,
@@ -119,6 +120,8 @@ pub(super) struct Driven {
     mailbox: Arc<Mailbox>,
     route: Option<Route>,
     connected: bool,
+    /// Held until it is connected.
+    place: Option<Place>,
     addresses: Vec<SocketAddr>,
     /// Where the last datagram came from.
     from: Option<SocketAddr>,
@@ -157,6 +160,7 @@ impl Driven {
             mailbox: waiting.mailbox,
             route: None,
             connected: false,
+            place: waiting.place,
             addresses: Vec::new(),
             from: None,
             connections: Vec::new(),
@@ -275,16 +279,17 @@ impl Driven {
             }
             match output {
                 Output::Send { path, datagram } => {
-                    self.answers(&path, addresses, now);
+                    self.answers(&path, addresses, net, now);
                     net.send(self.id, &path, &datagram);
                 }
                 Output::Connected => {
                     self.connected = true;
+                    self.place = None;
                     self.next_stats = Some(now + STATS);
                     self.tell(SessionEvent::Connected, net);
                 }
                 Output::Selected(path) => {
-                    self.answers(&path, addresses, now);
+                    self.answers(&path, addresses, net, now);
                     self.route = Some(net.route(self.id, &path));
                 }
                 Output::Rtp(packet) => self.media.rtp(packet, now, wall),
@@ -376,7 +381,7 @@ impl Driven {
     }
 
     /// The peer answers on that path: packets from there are this session's from now on, unless they are another's still.
-    fn answers(&mut self, path: &Path, addresses: &mut Addresses, now: Instant) {
+    fn answers(&mut self, path: &Path, addresses: &mut Addresses, net: &Net, now: Instant) {
         // What comes to a socket of its own is its own anyway.
         if path.tcp || self.calls {
             return;
@@ -393,6 +398,8 @@ impl Driven {
             }
         }
         addresses.claim(path.remote, self.id, now);
+        // Before the answer, to which the next datagram may be the reply.
+        net.tell(addresses);
     }
 
     fn tell(&self, event: SessionEvent, net: &Net) {

@@ -17,7 +17,7 @@ use super::Closed;
 use super::SessionId;
 use super::bell::{Bell, Rung};
 use super::counters::{Tally, count};
-use super::demux::{Addresses, Owner};
+use super::demux::{Addresses, News, Owner};
 use super::mailbox::Ending;
 use super::net::Net;
 use super::registry::{Found, Registry};
@@ -41,8 +41,10 @@ const LAST_TURNS: usize = 8;
 
 /// What a loop is handed.
 pub(super) enum Inbound {
-    /// A datagram that came to another loop.
-    Datagram(Path, BytesMut),
+    /// A datagram that came to that other loop.
+    Datagram(Path, BytesMut, usize),
+    /// That other loop tells whose the datagrams from an address are that come to this one.
+    News(SocketAddr, usize, News),
     /// A connection that is a session's of this loop, or of one that waits.
     Connection(Box<Accepted>),
     /// A session with somebody whom we call.
@@ -70,8 +72,6 @@ pub(super) struct Door {
 pub(super) struct Shard {
     index: usize,
     registry: Arc<Registry>,
-    /// All loops, this one too.
-    doors: Arc<[Door]>,
     context: Context,
     net: Net,
     addresses: Addresses,
@@ -105,10 +105,9 @@ impl Shard {
         Ok(Shard {
             index,
             registry,
-            doors,
             viewers: Viewers::new(context.bell.clone()),
             context,
-            net: Net::new(outlets?, tally),
+            net: Net::new(outlets?, (doors, index), tally),
             addresses: Addresses::default(),
             sessions: HashMap::new(),
             timers: Timers::default(),
@@ -266,7 +265,12 @@ impl Shard {
 
     /// Datagrams of one sender came together.
     fn datagrams(&mut self, path: Path, received: &Received<'_>, now: Instant, wall: SystemTime) {
-        let owner = self.addresses.owner(&path.remote);
+        let mut owner = self.addresses.owner(&path.remote);
+        if owner.is_none() && !self.inbox.is_empty() {
+            // Another loop may just have told that this address is a session's of its own.
+            self.read_inbox();
+            owner = self.addresses.owner(&path.remote);
+        }
         let mut touched = None;
         for datagram in received.bytes.chunks(received.stride) {
             match owner {
@@ -276,7 +280,7 @@ impl Shard {
                     }
                 }
                 Some(Owner::There(shard)) if ufrag_of(datagram).is_none() => {
-                    self.hand_over(shard, path, datagram);
+                    self.net.hand_over(shard, path, datagram);
                 }
                 _ => self.stranger(path, datagram, now, wall),
             }
@@ -301,10 +305,7 @@ impl Shard {
         let id = match found {
             Some(Found::Adopted(waiting)) => self.adopt(*waiting, now, wall),
             Some(Found::In(id, shard)) if shard == self.index => id,
-            Some(Found::In(_, shard)) => {
-                self.addresses.foreign(path.remote, shard);
-                return self.hand_over(shard, path, datagram);
-            }
+            Some(Found::In(_, shard)) => return self.net.hand_over(shard, path, datagram),
             Some(Found::Nobody) | None => return count(&self.net.tally.garbage, 1),
         };
         if self.receive(id, path, BytesMut::from(datagram), now) {
@@ -317,13 +318,6 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         let received = guarded(id, || session.receive(path, datagram, now));
         received.map_err(|over| self.end(id, over, now)).is_ok()
-    }
-
-    /// Hands a datagram to the loop that has its session. Where that loop is behind it is lost, as on any link.
-    fn hand_over(&self, shard: usize, path: Path, datagram: &[u8]) {
-        let sent = self.doors[shard].inbox.try_send(Inbound::Datagram(path, BytesMut::from(datagram)));
-        let counter = if sent.is_ok() { &self.net.tally.handed_over } else { &self.net.tally.dropped };
-        count(counter, 1);
     }
 
     /// A session begins here, with somebody whom we call.
@@ -376,14 +370,18 @@ impl Shard {
 
     fn inbound(&mut self, inbound: Inbound, now: Instant, wall: SystemTime) {
         match inbound {
-            Inbound::Datagram(path, datagram) => self.handed(path, datagram, now, wall),
+            Inbound::Datagram(path, datagram, from) => self.handed(path, datagram, from, now, wall),
+            Inbound::News(address, shard, news) => {
+                self.addresses.told(address, shard, news, now);
+                self.net.tell(&mut self.addresses);
+            }
             Inbound::Connection(accepted) => self.accepted(*accepted, now, wall),
             Inbound::Call(call) => self.call(*call, now, wall),
         }
     }
 
     /// A datagram that came to another loop. It is not handed on again: the sessions of a loop do not move.
-    fn handed(&mut self, path: Path, datagram: BytesMut, now: Instant, wall: SystemTime) {
+    fn handed(&mut self, path: Path, datagram: BytesMut, from: usize, now: Instant, wall: SystemTime) {
         let asked = match ufrag_of(&datagram).map(|ufrag| self.registry.find(ufrag, self.index)) {
             Some(Found::Adopted(waiting)) => Some(self.adopt(*waiting, now, wall)),
             Some(Found::In(id, shard)) if shard == self.index => Some(id),
@@ -395,9 +393,12 @@ impl Shard {
         };
         let session = asked.or(known).filter(|id| self.sessions.contains_key(id));
         let Some(id) = session else { return count(&self.net.tally.garbage, 1) };
+        self.addresses.handed_by(Some((path.remote, from)), now);
         if self.receive(id, path, datagram, now) {
             self.settle(id, now, wall);
         }
+        self.addresses.handed_by(None, now);
+        self.net.tell(&mut self.addresses);
     }
 
     /// A connection showed whose it is.
@@ -408,7 +409,7 @@ impl Shard {
             Some(Found::In(id, shard)) if shard == self.index => id,
             Some(Found::In(_, shard)) => {
                 // Another loop was faster with its first binding request.
-                if self.doors[shard].inbox.try_send(Inbound::Connection(Box::new(accepted))).is_err() {
+                if self.net.doors[shard].inbox.try_send(Inbound::Connection(Box::new(accepted))).is_err() {
                     count(&self.net.tally.tcp_refused, 1);
                 }
                 return;
@@ -513,6 +514,7 @@ impl Shard {
         if let Some(mut own) = self.net.own.remove(&id) {
             own.flush();
         }
+        self.net.tell(&mut self.addresses);
     }
 
     /// All say goodbye, after those with commands (one of which may be how they are to end) have done them. Publishers'

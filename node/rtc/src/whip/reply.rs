@@ -125,6 +125,7 @@ pub(super) fn is_of_type(headers: &HeaderMap, kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::TooMany;
 
     #[test]
     fn links_name_servers_with_their_credentials() {
@@ -168,7 +169,8 @@ mod tests {
             (Refusal::NoViewers("edge".into()).into(), 503),
             (Refusal::Draining.into(), 503),
             (Refusal::Unavailable("store".into()).into(), 503),
-            (Refused::TooMany(crate::transport::TooMany), 503),
+            (TooMany::OfNode.into(), 503),
+            (TooMany::OfClient.into(), 503),
             (SdpError::Unusable("x".into()).into(), 400),
             (SdpError::NoCodec("x".into()).into(), 406),
         ] {

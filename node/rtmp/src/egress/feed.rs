@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use sluice_media::aside::Need;
 use sluice_media::ring::{self, Retention, Ring};
 use sluice_media::{
-    AudioCodec, Event, Frame, MetaValue, Reader, Start, Stream, StreamKey, Timestamp, TrackConfig, TrackId,
+    AudioCodec, Event, Frame, GroupHead, MetaValue, Reader, Start, Stream, StreamKey, Timestamp, TrackConfig,
+    TrackId,
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -232,8 +233,7 @@ impl Writer {
     fn event(&mut self, event: Event) -> Option<Fresh> {
         match event {
             Event::Group { track, group } => {
-                let head = &group.head;
-                self.group(track, &head.config, head.stamp.start, head.independent);
+                self.group(track, &group.head);
                 Some(Fresh::Nothing)
             }
             Event::Frame { track, frame } => Some(self.frame(track, &frame)),
@@ -243,10 +243,11 @@ impl Writer {
         }
     }
 
-    fn group(&mut self, track: TrackId, config: &Arc<TrackConfig>, start: Timestamp, independent: bool) {
-        // Of several renditions RTMP carries the best.
+    fn group(&mut self, track: TrackId, head: &GroupHead) {
+        let (config, start, independent) = (&head.config, head.stamp.start, head.independent);
+        // Of several renditions RTMP carries the one that leads.
         let carried = match config.is_video() {
-            true => self.stream.picture().is_none_or(|t| t.id == track),
+            true => head.leads,
             false => self.plays(track, config, start),
         };
         if !carried {
@@ -255,7 +256,7 @@ impl Writer {
         let lane = if config.is_video() { &mut self.video } else { &mut self.audio };
         let changed = match lane {
             Some(lane) if lane.track == track => lane.config != *config,
-            Some(_) if config.is_video() => return,
+            Some(_) if config.is_video() => true,
             // Sound in the midst of a group is new to players that are there.
             _ => self.group_start.is_some() && !config.is_video(),
         };

@@ -6,6 +6,7 @@ use super::{Connection, Publishing};
 use crate::signal::ask;
 use crate::signal::directory::Subtrack;
 use crate::signal::message::Command;
+use crate::signal::outlet;
 use crate::signal::reply::{self, Refusing};
 use crate::signal::session::Handle;
 
@@ -13,6 +14,10 @@ use crate::signal::session::Handle;
 const PAGE: usize = 50;
 /// The most streams of a main track that are listed.
 const LISTED: usize = 100;
+/// From this many bytes on, a list has only what is needed to ask for the rest.
+const LIST: usize = outlet::LONGEST / 2;
+/// What of a stream is in a list in any case.
+const ESSENTIAL: [&str; 4] = ["streamId", "status", "mainTrackStreamId", "role"];
 
 impl Connection {
     /// Commands that only want to know something.
@@ -34,24 +39,32 @@ impl Connection {
                 let own = is_live.then(|| stream.clone()).into_iter();
                 let others = subtracks.unwrap_or_default().into_iter().map(|subtrack| subtrack.id);
                 let tracks: Vec<String> = own.chain(others).take(LISTED).collect();
-                self.say(reply::track_list(&stream, &tracks));
+                self.answer(reply::track_list(&stream, &tracks))?;
             }
             Command::Broadcast(stream) => {
                 let broadcast =
                     ask(directory.broadcast(app, &stream)).await?.ok_or_else(|| missing(&stream))?;
                 let fields = json!({"streamId": stream, "broadcast": broadcast.to_string()});
-                self.say(reply::notification("broadcastObject", fields));
+                self.answer(reply::notification("broadcastObject", fields))?;
             }
             Command::Subtracks { stream, role, offset, size } => {
                 let size = if size == 0 { PAGE } else { size.min(PAGE) };
-                let mut list = Vec::new();
+                let (mut list, mut bytes) = (Vec::new(), 0);
                 for subtrack in self.with_role(&stream, &role).await?.into_iter().skip(offset).take(size) {
                     // One that ended just now is left out.
-                    let broadcast = ask(directory.broadcast(app, &subtrack.id)).await?;
-                    list.extend(broadcast.map(|broadcast| Value::from(broadcast.to_string())));
+                    let Some(broadcast) = ask(directory.broadcast(app, &subtrack.id)).await? else {
+                        continue;
+                    };
+                    let mut text = Value::from(broadcast.to_string());
+                    let size = text.to_string().len();
+                    match bytes + size <= LIST {
+                        true => bytes += size,
+                        false => text = Value::from(essential(broadcast).to_string()),
+                    }
+                    list.push(text);
                 }
                 let fields = json!({"streamId": stream, "subtrackList": list});
-                self.say(reply::notification("subtrackList", fields));
+                self.answer(reply::notification("subtrackList", fields))?;
             }
             Command::SubtrackCount { stream, role } => {
                 let count = self.with_role(&stream, &role).await?.len();
@@ -66,10 +79,24 @@ impl Connection {
                 let list = ask(directory.subscribers(app, &stream, offset, size)).await?;
                 let list: Vec<String> = list.iter().take(size).map(Value::to_string).collect();
                 let fields = json!({"streamId": stream, "subscriberList": list});
-                self.say(reply::notification("subscriberList", fields));
+                self.answer(reply::notification("subscriberList", fields))?;
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Says something that may be too long.
+    pub(super) fn answer(&self, text: String) -> Result<(), Refusing> {
+        if text.len() > outlet::LONGEST {
+            let information = format!(
+                "the answer has {} bytes, and may have {}: ask REST, or for a smaller page",
+                text.len(),
+                outlet::LONGEST
+            );
+            return Err(Refusing::new("answer_too_long", information));
+        }
+        self.say(text);
         Ok(())
     }
 
@@ -85,6 +112,15 @@ impl Connection {
         let mut others = self.with_role(room, "").await?;
         others.retain(|other| other.id != stream);
         others.truncate(LISTED);
+        let mut bytes = 0;
+        for other in &mut others {
+            let size = json!([other.name, other.meta_data]).to_string().len();
+            match bytes + size <= LIST {
+                true => bytes += size,
+                // `getBroadcastObject` tells them.
+                false => (other.name, other.meta_data) = Default::default(),
+            }
+        }
         Ok(others)
     }
 
@@ -103,5 +139,15 @@ impl Connection {
             "debugInfo",
             json!({"streamId": stream, "debugInfo": info.to_string()}),
         ));
+    }
+}
+
+/// What of a record is in a list that has no room for all.
+fn essential(broadcast: Value) -> Value {
+    match broadcast {
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().filter(|(name, _)| ESSENTIAL.contains(&name.as_str())).collect())
+        }
+        other => other,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sluice_media::session::{Refusal, Request};
 use sluice_media::{Hub, Origin, Publisher, StopReason, Stream, StreamKey, StreamSettings};
@@ -15,7 +16,7 @@ use crate::SessionEvent;
 use crate::egress::Quality;
 use crate::peer::Message;
 use crate::sdp::SdpError;
-use crate::service::Refused;
+use crate::service::{Gathered, Refused};
 use crate::signal::*;
 use crate::transport::Closed;
 
@@ -35,6 +36,8 @@ pub(super) struct Node {
     pub(super) refused: Mutex<String>,
     pub(super) requests: Mutex<Vec<Request>>,
     publishers: Mutex<HashMap<u64, Publisher>>,
+    /// Whether streams can be gathered for another offer: otherwise that takes until they can.
+    pub(super) gathered: watch::Sender<bool>,
 }
 
 impl Node {
@@ -50,6 +53,7 @@ impl Node {
             refused: Mutex::default(),
             requests: Mutex::default(),
             publishers: Mutex::default(),
+            gathered: watch::Sender::new(true),
         })
     }
 
@@ -79,6 +83,18 @@ impl Node {
     /// What happened so far, and forgets it.
     pub(super) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    /// Streams of a main track whose publishers say a lot.
+    pub(super) fn fill_room(&self, main: &str, streams: usize, meta_data: &str) -> Vec<Publisher> {
+        let publish = |n| {
+            let id = format!("{main}-{n:03}");
+            let subtrack = Subtrack { id: id.clone(), meta_data: meta_data.into(), ..Subtrack::default() };
+            self.rooms.lock().unwrap().entry(main.into()).or_default().push(subtrack);
+            let key = StreamKey::new("live", id);
+            self.hub.publish(key, Origin::default(), StreamSettings::default()).unwrap()
+        };
+        (0..streams).map(publish).collect()
     }
 
     pub(super) fn make_room(&self, main: &str) {
@@ -167,14 +183,14 @@ impl Media for FakeMedia {
         let streams = vec![publisher.stream().clone()];
         let (id, events) = node.opened();
         node.publishers.lock().unwrap().insert(id, publisher);
-        let link = FakeLink { node: node.clone(), id };
+        let link = FakeLink { node: node.clone(), id, gathers: Vec::new() };
         Ok(Running { sdp: SDP.into(), mids: Vec::new(), streams, events, link: Box::new(link) })
     }
 
     async fn offer(&self, requests: Vec<(Request, String)>) -> Result<Running, Refused> {
         let Again { sdp, mids, streams } = self.0.play(&requests)?;
         let (id, events) = self.0.opened();
-        let link = FakeLink { node: self.0.clone(), id };
+        let link = FakeLink { node: self.0.clone(), id, gathers: Vec::new() };
         Ok(Running { sdp, mids, streams, events, link: Box::new(link) })
     }
 }
@@ -182,9 +198,10 @@ impl Media for FakeMedia {
 struct FakeLink {
     node: Arc<Node>,
     id: u64,
+    /// What is to be offered next.
+    gathers: Vec<(Request, String)>,
 }
 
-#[async_trait]
 impl Link for FakeLink {
     fn id(&self) -> u64 {
         self.id
@@ -227,10 +244,19 @@ impl Link for FakeLink {
         Ok(())
     }
 
-    async fn again(&mut self, requests: Vec<(Request, String)>) -> Result<Again, Refused> {
-        let names: Vec<&str> = requests.iter().map(|(_, name)| name.as_str()).collect();
+    fn gather(&mut self, requests: Vec<(Request, String)>) -> BoxFuture<'static, Result<Gathered, Refused>> {
+        self.gathers = requests;
+        let mut gathered = self.node.gathered.subscribe();
+        Box::pin(async move {
+            let _ = gathered.wait_for(|gathered| *gathered).await;
+            Ok(Gathered::default())
+        })
+    }
+
+    fn again(&mut self, _gathered: Gathered) -> Result<Again, Refused> {
+        let names: Vec<&str> = self.gathers.iter().map(|(_, name)| name.as_str()).collect();
         self.node.note(format!("again {}", names.join(",")));
-        self.node.play(&requests)
+        self.node.play(&self.gathers)
     }
 }
 
@@ -258,7 +284,10 @@ impl Directory for Known {
     }
 
     async fn broadcast(&self, app: &str, id: &str) -> Option<Value> {
-        self.stream(app, id).map(|_| json!({"streamId": id, "status": "broadcasting"}))
+        self.stream(app, id)?;
+        let rooms = self.0.rooms.lock().unwrap();
+        let meta_data = rooms.values().flatten().find(|subtrack| subtrack.id == id).map(|s| &s.meta_data);
+        Some(json!({"streamId": id, "status": "broadcasting", "metaData": meta_data}))
     }
 
     async fn subtracks(&self, _app: &str, main: &str) -> Option<Vec<Subtrack>> {

@@ -88,6 +88,36 @@ async fn no_offer_is_made_while_one_waits_for_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_goes_on_while_another_offer_is_made() {
+    let node = Node::new();
+    let signalling = node.signalling();
+    let (mut publisher, mut player) = (Talk::new(&signalling), Talk::new(&signalling));
+    publisher.publishes("a", "room1").await;
+    player.plays("room1").await;
+    let session = node.newest();
+    node.gathered.send_replace(false);
+    publisher.publishes("b", "room1").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.log();
+    node.tell_session(session, SessionEvent::Connected).await;
+    assert_eq!(player.hears("definition").await, "play_started");
+    player.say(json!({"command": "forceStreamQuality", "streamId": "room1", "streamHeight": 360})).await;
+    player.hears_nothing().await;
+    assert!(node.log().contains(&"quality 0 Height(360)".to_owned()));
+    node.gathered.send_replace(true);
+    assert_eq!(player.hears("trackId").await, "b");
+    player.answers("room1").await;
+
+    node.gathered.send_replace(false);
+    publisher.publishes("c", "room1").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let stopped = tokio::time::Instant::now();
+    player.say(json!({"command": "stop", "streamId": "room1"})).await;
+    assert_eq!(player.hears("definition").await, "play_finished");
+    assert!(stopped.elapsed() < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_left_out_of_an_offer_is_offered_later() {
     let node = Node::new();
     let signalling = node.signalling();
@@ -257,4 +287,41 @@ async fn a_host_of_several_meets_each_under_an_id_of_its_own() {
     assert_eq!(host.hears("definition").await, "joined");
     assert_eq!(host.hears("command").await, "start");
     assert_eq!(guest.hears("definition").await, "joined");
+}
+
+#[tokio::test]
+async fn lists_of_those_who_say_a_lot_are_whole_and_short() {
+    let node = Node::new();
+    let signalling = node.signalling();
+    let _published = node.fill_room("room1", 120, &"\"".repeat(20_000));
+    let mut client = Talk::new(&signalling);
+    client
+        .say(json!({"command": "getSubtracks", "streamId": "room1", "role": "", "offset": 50, "size": 50}))
+        .await;
+    let list = client.hear().await;
+    assert!(list.to_string().len() < 200_000);
+    let subtracks = list["subtrackList"].as_array().unwrap();
+    assert_eq!(subtracks.len(), 50, "none is left out");
+    let subtracks: Vec<serde_json::Value> =
+        subtracks.iter().map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect();
+    assert_eq!(
+        (subtracks[0]["streamId"].as_str(), subtracks[49]["streamId"].as_str()),
+        (Some("room1-050"), Some("room1-099"))
+    );
+    assert_eq!(subtracks[0]["metaData"].as_str().map(str::len), Some(20_000));
+    assert!(subtracks[49]["metaData"].is_null());
+
+    client.say(room_of("room1", "me")).await;
+    let joined = client.hear().await;
+    assert_eq!(joined["definition"], "joinedTheRoom");
+    assert!(joined.to_string().len() < 200_000);
+    assert_eq!(joined["streamList"].as_array().map(Vec::len), Some(100));
+    assert_eq!(joined["streamList"][0]["metaData"].as_str().map(str::len), Some(20_000));
+    assert_eq!(joined["streamList"][99]["metaData"], "");
+
+    let _long = node.fill_room("room2", 1, &"\"".repeat(120_000));
+    client.say(json!({"command": "getBroadcastObject", "streamId": "room1-000"})).await;
+    assert_eq!(client.hears("definition").await, "broadcastObject");
+    client.say(json!({"command": "getBroadcastObject", "streamId": "room2-000"})).await;
+    assert_eq!(client.hears("definition").await, "answer_too_long");
 }

@@ -103,3 +103,35 @@ async fn who_is_silent_is_let_go_and_who_answers_pings_is_not() {
     let ends = silent.get_mut().read_to_end(&mut rest);
     assert!(tokio::time::timeout(Duration::from_secs(5), ends).await.is_ok(), "it was closed");
 }
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_is_let_go_and_who_reads_gets_all() {
+    let node = Node::new();
+    let limits = Limits { write: Duration::from_millis(300), ..Limits::default() };
+    let signalling = node.signalling_with(limits);
+    let addr = serve(router(signalling.clone())).await;
+    let _published = node.fill_room("room1", 50, &"x".repeat(2500));
+    let ask = r#"{"command":"getSubtracks","streamId":"room1","role":"","offset":0,"size":50}"#;
+
+    let mut reads = connect(addr, "/live/websocket").await.unwrap();
+    for _ in 0..100 {
+        reads.send(Message::text(ask)).await.unwrap();
+    }
+    let mut heard = 0;
+    while heard < 100 {
+        heard += usize::from(hear(&mut reads).await.is_text());
+    }
+
+    let mut silent = connect(addr, "/live/websocket").await.unwrap();
+    for _ in 0..150 {
+        if silent.send(Message::text(ask)).await.is_err() {
+            break;
+        }
+    }
+    let gone = async {
+        while signalling.connections() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("it is let go");
+}

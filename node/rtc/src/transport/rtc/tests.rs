@@ -52,6 +52,11 @@ impl Client {
     }
 }
 
+/// A place, however many there are.
+pub(super) fn place(rtc: &Rtc) -> Place {
+    Place { _member: rtc.shared().connecting.admit([192, 0, 2, 1].into()).unwrap() }
+}
+
 async fn event(events: &mut mpsc::Receiver<SessionEvent>) -> SessionEvent {
     loop {
         match timeout(SOON, events.recv()).await.unwrap().unwrap() {
@@ -228,6 +233,31 @@ async fn packets_that_come_to_another_loop_are_handed_over() {
 }
 
 #[tokio::test]
+async fn a_forged_request_takes_no_address_from_a_session_of_another_loop() {
+    let rtc = start("127.0.0.1:0", 4);
+    let ice = rtc.credentials();
+    let (_session, _events) = rtc.open_fake(ice.clone()).unwrap();
+    let mut others = Vec::new();
+    for _ in 0..12 {
+        let other = rtc.credentials();
+        others.push((other.clone(), rtc.open_fake(other.clone()).unwrap()));
+        Client::new(&rtc, "127.0.0.1").await.connect(&other.ufrag).await;
+    }
+    for _ in 0..8 {
+        let client = Client::new(&rtc, "127.0.0.1").await;
+        client.connect(&ice.ufrag).await;
+        for (other, _) in &others {
+            client.send(&request(&format!("{}:forged", other.ufrag))).await;
+        }
+        client.send(&[128, 1, 10]).await;
+        assert_eq!(client.receive().await.len(), 100);
+    }
+    until(|| rtc.counters().handed_over > 0).await;
+    assert_eq!(rtc.counters().garbage, 0);
+    rtc.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_session_has_eight_addresses_at_most() {
     let rtc = start("127.0.0.1:0", 1);
     let ice = rtc.credentials();
@@ -362,7 +392,8 @@ async fn a_publisher_that_waits_is_stopped_closed_or_lost() {
             hub.publish(StreamKey::new("live", id), Origin::default(), StreamSettings::default()).unwrap();
         let stream = publisher.stream().clone();
         let carries = Carries::In(Box::new(publisher));
-        let opening = Opening { ice: rtc.credentials(), agreed: None, carries, opens: None };
+        let opening =
+            Opening { place: Some(place(&rtc)), ice: rtc.credentials(), agreed: None, carries, opens: None };
         let (session, events) = rtc.open(opening).unwrap();
         (stream, session, events)
     };
@@ -393,7 +424,16 @@ async fn the_stream_of_a_publisher_that_is_refused_waits_for_it() {
     let publisher = hub.publish(key, Origin::default(), StreamSettings::default()).unwrap();
     let stream = publisher.stream().clone();
     let carries = Carries::In(Box::new(publisher));
-    assert!(rtc.open(Opening { ice: rtc.credentials(), agreed: None, carries, opens: None }).is_err());
+    assert!(
+        rtc.open(Opening {
+            place: Some(place(&rtc)),
+            ice: rtc.credentials(),
+            agreed: None,
+            carries,
+            opens: None
+        })
+        .is_err()
+    );
     assert!(stream.is_interrupted() && !stream.is_ended());
     rtc.shutdown().await;
 }

@@ -8,6 +8,7 @@ use sluice_media::{
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::tests::place;
 use super::*;
 use crate::agreed::{Codec, DtlsRole, Extensions, Payload, RemoteTransport, Sending};
 use crate::egress::Feeds;
@@ -154,8 +155,9 @@ async fn a_viewer_gets_a_stream_of_the_hub() {
         data: Some(65536),
     };
     let carries = Carries::Out(vec![feed]);
-    let (session, mut events) =
-        rtc.open(Opening { ice, agreed: Some(agreed), carries, opens: None }).unwrap();
+    let (session, mut events) = rtc
+        .open(Opening { place: Some(place(&rtc)), ice, agreed: Some(agreed), carries, opens: None })
+        .unwrap();
     assert_eq!(rtc.sessions(), (0, 1));
     client.until(|said| packets(said, 96).len() > 100 && packets(said, 111).len() > 10).await;
     let sequence = packets(&client.said, 96);
@@ -204,7 +206,8 @@ async fn whoever_says_goodbye_is_told_from_whoever_is_lost() {
     let ice = rtc.credentials();
     let (remote, mut client) = Client::new(&rtc, &ice).await;
     // The answer comes after the first binding requests.
-    let opening = Opening { ice, agreed: None, carries: Carries::Nothing, opens: None };
+    let opening =
+        Opening { place: Some(place(&rtc)), ice, agreed: None, carries: Carries::Nothing, opens: None };
     let (session, mut events) = rtc.open(opening).unwrap();
     let _ = timeout(Duration::from_millis(50), client.until(|_| false)).await;
     let agreed = Agreed { remote, receiving: Vec::new(), sending: Vec::new(), data: Some(65536) };

@@ -1,9 +1,8 @@
 //! Takes connections, and finds out by the first frame whose they are.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::frames::Frames;
+use crate::crowd::{Crowd, Exempt};
 use crate::peer::ufrag_of;
 use crate::transport::socket::canonical;
 
@@ -22,43 +22,14 @@ const FIRST_FRAME: Duration = Duration::from_secs(10);
 const LARGEST_FIRST: usize = 1500;
 /// Connections that have not shown yet whose they are.
 const STRANGERS: usize = 512;
-/// Of these from one address.
-const STRANGERS_PER_IP: usize = 64;
+/// Of these from one client.
+const STRANGERS_PER_CLIENT: usize = 64;
 /// After an error of accept, such as too many open files, that long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that have not shown yet whose they are.
-#[derive(Default)]
-pub(in crate::transport) struct Limits(Mutex<HashMap<IpAddr, usize>>);
-
-/// One of them; it counts for as long as it lives.
-struct Stranger {
-    limits: Arc<Limits>,
-    ip: IpAddr,
-}
-
-impl Limits {
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Stranger> {
-        let mut strangers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = strangers.get(&ip).copied().unwrap_or(0);
-        if here >= STRANGERS_PER_IP || strangers.values().sum::<usize>() >= STRANGERS {
-            return None;
-        }
-        strangers.insert(ip, here + 1);
-        Some(Stranger { limits: self.clone(), ip })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut strangers = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = strangers.get_mut(&self.ip) {
-            *here -= 1;
-            if *here == 0 {
-                strangers.remove(&self.ip);
-            }
-        }
-    }
+/// To count connections that have not shown yet whose they are.
+pub(in crate::transport) fn strangers() -> Arc<Crowd> {
+    Crowd::new(STRANGERS, STRANGERS_PER_CLIENT, Exempt::default())
 }
 
 /// A connection that has shown whose it is.
@@ -92,7 +63,7 @@ pub(in crate::transport) fn bind(address: SocketAddr, alone: bool) -> io::Result
 /// of each other.
 pub(in crate::transport) async fn serve(
     listener: TcpListener,
-    limits: Arc<Limits>,
+    strangers: Arc<Crowd>,
     take: impl Fn(&str, Accepted) -> bool + Clone + Send + Sync + 'static,
     refused: impl Fn() + Clone + Send + Sync + 'static,
 ) {
@@ -106,7 +77,7 @@ pub(in crate::transport) async fn serve(
             }
         };
         let remote = canonical(remote);
-        let Some(stranger) = limits.admit(remote.ip()) else {
+        let Some(stranger) = strangers.admit(remote.ip()) else {
             refused();
             continue;
         };
@@ -143,23 +114,4 @@ async fn identify(mut stream: TcpStream, remote: SocketAddr) -> Option<(String, 
     };
     let ufrag = ufrag_of(&first)?.to_owned();
     Some((ufrag, Accepted { stream: stream.into_std().ok()?, first, frames, local, remote }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_are_limited_in_all_and_per_address() {
-        let limits = Arc::new(Limits::default());
-        let ip = |n: usize| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
-        let mut here: Vec<_> = (0..STRANGERS_PER_IP).map(|_| limits.admit(ip(1)).unwrap()).collect();
-        assert!(limits.admit(ip(1)).is_none());
-        here.extend((STRANGERS_PER_IP..STRANGERS).map(|n| limits.admit(ip(n)).unwrap()));
-        assert!(limits.admit(ip(9999)).is_none());
-        here.remove(0);
-        assert!(limits.admit(ip(1)).is_some());
-        drop(here);
-        assert!(limits.0.lock().unwrap().is_empty());
-    }
 }

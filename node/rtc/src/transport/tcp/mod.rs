@@ -5,4 +5,4 @@ pub mod frames;
 mod listener;
 
 pub(super) use connection::{Arrived, Connection};
-pub(super) use listener::{Accepted, Limits, bind, serve};
+pub(super) use listener::{Accepted, bind, serve, strangers};
