@@ -127,7 +127,7 @@ class Socket:
         try:
             return within(seconds, f"{word} is heard", found)
         except Failed as error:
-            raise Failed(f"{error}; heard: {self.heard[-3:]}") from error
+            raise Failed(f"{error}; heard{' until it was closed' if self.ended.is_set() else ''}: {self.heard[-3:]}") from error
 
     def close(self):
         try:

@@ -111,6 +111,8 @@ class Controller:
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self):
+        # One that was left by a program that was killed.
+        self.daemon.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write()
         self.daemon.start()

@@ -20,7 +20,10 @@ def edges(checks, site):
     sample = site.sample
     publisher = site.publish("drained")
     within(20, "the stream plays", lambda: site.ask("whep", "drained"), every=0.5)
-    before, until = site.play("drained", 4), site.play("drained", 4)
+    # One after the other: each group is to be on both edges.
+    before = site.play("drained", 4)
+    within(20, "four viewers are on two edges", lambda: viewers(sample, 4), every=0.3)
+    until = site.play("drained", 4)
     sockets = [site.socket() for _ in range(4)]
     checks.holds("eight viewers are on two edges", lambda: within(20, "viewers", lambda: viewers(sample, 8), every=0.3))
     try:
@@ -105,7 +108,7 @@ class Drain:
         warned = [socket for socket in sockets if any(one.get("definition") == "server_will_stop" for one in socket.heard)]
         self.checks.check("then it told clients of its WebSocket that it stops", warned and not early, f"{len(warned)} of {len(sockets)}, {early} before")
         others = [socket for socket in sockets if socket not in warned]
-        self.checks.check("those of other pods stayed", all(self._answers(socket) for socket in others), f"{len(others)}")
+        self.checks.holds(f"those of other pods are served: {len(others)}", lambda: all(self._answers(socket) for socket in others))
         asked = time.monotonic()
         report = clients.done()
         problems = report["continuity"]["problems"]

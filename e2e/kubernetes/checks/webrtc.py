@@ -119,8 +119,9 @@ def node_ports(checks, site):
 def balanced(checks, site):
     sample = site.sample
     expose(sample, "opool", "demo-origin", {"mode": "LoadBalancer"})
-    service = within(SOON, "Service", lambda: next(name for name, item in pod_services(sample).items()
-                                                   if name.startswith("demo-origin") and item["spec"]["type"] == "LoadBalancer"), every=0.3)
+    service = within(SOON, "a Service of type LoadBalancer", lambda: next(
+        (name for name, item in pod_services(sample).items() if name.startswith("demo-origin") and item["spec"]["type"] == "LoadBalancer"), None),
+        every=0.3)
     said = checks.holds("without an address of the load balancer ExposureReady is False", lambda: within(
         SOON, "condition", lambda: exposed(sample, "opool", "demo-origin", "False"), every=0.3))
     checks.note(said or "")
