@@ -122,7 +122,8 @@ class Controller:
 
     def __exit__(self, *_):
         self.ends.set()
-        self.thread.join()
+        if self.thread.is_alive():
+            self.thread.join()
         self.daemon.stop()
 
     def _write(self):

@@ -106,7 +106,8 @@ class Drain:
         after = time.monotonic() - self.began
         self.checks.check("at its deadline it goes", DEADLINE - 1 <= after <= DEADLINE + LATE, f"after {after:.0f} s of {DEADLINE}")
         warned = [socket for socket in sockets if any(one.get("definition") == "server_will_stop" for one in socket.heard)]
-        self.checks.check("then it told clients of its WebSocket that it stops", warned and not early, f"{len(warned)} of {len(sockets)}, {early} before")
+        self.checks.check("then it told clients of its WebSocket that it stops", warned and not early,
+                          f"{len(warned)} of {len(sockets)}, {early} before")
         others = [socket for socket in sockets if socket not in warned]
         self.checks.holds(f"those of other pods are served: {len(others)}", lambda: all(self._answers(socket) for socket in others))
         asked = time.monotonic()
