@@ -87,8 +87,10 @@ def pod_services(sample):
 
 
 def exposed(sample, kind, name, wanted):
-    found = next((c for c in sample.json("get", kind, name)["status"]["conditions"] if c["type"] == "ExposureReady"), None)
-    if found is None or found["status"] != wanted:
+    """The sentence of ExposureReady, once the operator has seen the newest spec."""
+    item = sample.json("get", kind, name)
+    found = next((c for c in item["status"]["conditions"] if c["type"] == "ExposureReady"), None)
+    if found is None or found["status"] != wanted or found.get("observedGeneration", 0) < item["metadata"]["generation"]:
         raise Failed(f"ExposureReady is {found}")
     return found["message"]
 
