@@ -48,6 +48,11 @@ def remove():
     if os.path.exists(FILE):
         subprocess.run(["ip", "netns", "del", NAME], check=False, capture_output=True)
     shutil.rmtree(_ETC, ignore_errors=True)
+    try:
+        _ETC.parent.rmdir()
+    except OSError:
+        # Others have namespaces there, or nobody ever had.
+        pass
 
 
 def command(words):
