@@ -2,7 +2,7 @@
 # What takes longer than `make test` may: 500 publishers of 100 kbit/s for 60 s against a node of its own (says CPU and
 # memory, fails when a stream is lost); then a minute of garbage on every port beside a live stream, and a minute of
 # LL-HLS checked against the specification; then clusters whose nodes and database are killed, cut off and taken away, and WebRTC
-# measured across one.
+# measured across one; then all checks on Kubernetes.
 # Arguments go to `sluice-load ingest` (-n 1000, --duration 10s, --kbps 200, ...).
 . "$(dirname "$0")/lib.sh"
 

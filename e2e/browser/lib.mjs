@@ -49,8 +49,9 @@ const MEDIA_FLAGS = [
 export const browser = ({ chromium: executablePath }, flags = []) =>
   chromium.launch({ executablePath, headless: true, args: [...CHROMIUM_FLAGS, ...flags] });
 
-/** Starts Chromium with a camera and a microphone. */
-export const browserWithCamera = (given, flags = []) => browser(given, [...MEDIA_FLAGS, ...flags]);
+/** Starts Chromium with a camera and a microphone, which pages of `base` may use without HTTPS, too. */
+export const browserWithCamera = (given, flags = []) =>
+  browser(given, [...MEDIA_FLAGS, `--unsafely-treat-insecure-origin-as-secure=${given.base}`, ...flags]);
 
 /** Opens the watch page of the stream and waits until it plays. */
 export async function watch(tab, { base, app, stream }, timeout = 20_000, mode = "auto") {

@@ -10,7 +10,7 @@ import ssl
 import time
 from pathlib import Path
 
-from . import build, components, images, node, pki, space
+from . import build, components, images, node, outside, pki, space
 from .audit import Audit
 from .paths import BIN, CONTROL, HOME, KUBECONFIG, LOGS, STATE
 from .procs import Daemon, Failed, born, require, run, say, within
@@ -174,6 +174,7 @@ class Kubernetes:
         for name in self.daemons():
             Daemon(name, []).kill()
         node.kill_containers()
+        outside.remove()
         # Tests' own, and shims that nobody ended.
         for _ in range(100):
             pids = space.members()

@@ -85,15 +85,15 @@ def _enter(descriptor):
         raise OSError(number, f"cannot enter the network namespace (root is needed): {os.strerror(number)}")
 
 
-def members():
-    """The ids of all processes in the namespace but this one and those that wait for it."""
+def members(space=FILE):
+    """The ids of all processes in the namespace, or in another one, but this one and those that wait for it."""
     own, pid = set(), os.getpid()
     while pid > 1:
         own.add(pid)
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             pid = int(file.read().rpartition(")")[2].split()[1])
     try:
-        wanted = os.stat(FILE)
+        wanted = os.stat(space)
     except OSError:
         return []
     found = []

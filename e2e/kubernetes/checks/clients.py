@@ -12,13 +12,14 @@ from ..procs import Failed
 class Clients:
     """Clients of one kind, from now until `done`. Their window begins when the last of them has started."""
 
-    def __init__(self, name, command, url, count, *more):
+    def __init__(self, name, command, url, count, *more, place=list):
+        """`place` puts a command where it is to run, if that is elsewhere."""
         self.name = name
         self.log = LOGS / f"load-{name}.log"
         words = [images.compiled("sluice-load"), command, "--url", url, "-n", count, "--rate", 20, "--warmup", "0s", "--duration", "1h", "--json",
                  "--allow-remote", *more]
         with open(self.log, "wb") as out:
-            self.child = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out)
+            self.child = subprocess.Popen(place([str(word) for word in words]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out)
         self.report = None
 
     def done(self):

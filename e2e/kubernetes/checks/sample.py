@@ -196,11 +196,11 @@ class Sample:
         url = f"http://{self.address(pool)}:5080/LiveApp/{command.rpartition('-')[2]}/{stream}"
         return self.load(command, url, count, *more)
 
-    def load(self, command, url, count, *more):
-        return self._load(f"{command}-{len(self.clients)}", command, url, count, *more)
+    def load(self, command, url, count, *more, place=list):
+        return self._load(f"{command}-{len(self.clients)}", command, url, count, *more, place=place)
 
-    def _load(self, *words):
-        clients = Clients(*words)
+    def _load(self, *words, place=list):
+        clients = Clients(*words, place=place)
         self.clients.append(clients)
         return clients
 

@@ -188,7 +188,7 @@ impl WebRtc {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-        self.signalling.close();
+        self.signalling.close().await;
         self.sessions.close_all("the server is stopping", self.in_cluster);
         let cut = sessions();
         self.rtc.shutdown().await;

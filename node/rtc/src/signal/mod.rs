@@ -44,6 +44,10 @@ use reply::Refusing;
 
 /// How long the node may take to say what it knows.
 const ASKED: Duration = Duration::from_secs(5);
+/// The time to tell a client what waits for it, and that its connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How often it is looked whether all have left.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How many WebSockets there may be, and how long they may be silent.
 pub struct Limits {
@@ -175,9 +179,13 @@ impl Signalling {
         told
     }
 
-    /// Ends all connections; their sessions go on for 3 s.
-    pub fn close(&self) {
+    /// Ends all connections, and waits until they have taken their leave, a second at most; their sessions go on for 3 s.
+    pub async fn close(&self) {
         self.0.table().open.values().for_each(Outlet::hang_up);
+        let end = tokio::time::Instant::now() + FAREWELL;
+        while self.connections() > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::message::LONGEST;
-use super::{Client, Connection, Inbox, Signalling, outlet};
+use super::{Client, Connection, FAREWELL, Inbox, Signalling, outlet};
 
 /// How often a client is pinged: those that do not ping by themselves are known to be there by their pongs.
 const PING: Duration = Duration::from_secs(20);
@@ -103,6 +103,12 @@ async fn serve(mut socket: WebSocket, mut connection: Connection, mut inbox: Inb
         }
     };
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // Who does not take it knows by the end of the connection.
-    let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(close)).await;
+    // What waits is said before, such as that the server stops. Who does not take it knows by the end of the connection.
+    let farewell = async {
+        while let Some(text) = inbox.try_next() {
+            socket.send(Message::Text(text.into())).await?;
+        }
+        socket.send(close).await
+    };
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }

@@ -366,7 +366,7 @@ async fn all_are_told_that_the_server_stops_one_after_the_other() {
     for talk in &mut talks {
         assert_eq!(talk.hears("definition").await, "server_will_stop");
     }
-    signalling.close();
+    signalling.close().await;
     assert!(talks[0].inbox.next().await.is_none());
     drop(talks);
     assert_eq!(signalling.connections(), 0);

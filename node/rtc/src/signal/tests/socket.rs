@@ -89,6 +89,31 @@ async fn places_are_limited_and_given_back() {
 }
 
 #[tokio::test]
+async fn who_is_told_last_hears_it_before_the_end() {
+    let signalling = Node::new().signalling();
+    let addr = serve(router(signalling.clone())).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(connect(addr, "/live/websocket").await.unwrap());
+    }
+    assert_eq!(signalling.server_will_stop(Duration::ZERO).await, 3);
+    signalling.close().await;
+    assert_eq!(signalling.connections(), 0, "all have left");
+    for socket in &mut sockets {
+        let mut said = Vec::new();
+        let code = loop {
+            match hear(socket).await {
+                Message::Text(text) => said.push(text),
+                Message::Close(close) => break close.map(|close| u16::from(close.code)),
+                _ => {}
+            }
+        };
+        assert!(said.iter().any(|text| text.contains("server_will_stop")), "{said:?}");
+        assert_eq!(code, Some(1001));
+    }
+}
+
+#[tokio::test]
 async fn who_is_silent_is_let_go_and_who_answers_pings_is_not() {
     let limits = Limits { idle: Duration::from_millis(150), ..Limits::default() };
     let addr = serve(router(Node::new().signalling_with(limits))).await;
