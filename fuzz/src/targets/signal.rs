@@ -1,5 +1,6 @@
 //! AMS's signalling: what a client says, line by line, to a node whose media only pretends.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use sluice_media::{Hub, Origin, Publisher, Stream, StreamKey, StreamSettings};
 use sluice_rtc::SessionEvent;
 use sluice_rtc::egress::Quality;
 use sluice_rtc::peer::Message;
-use sluice_rtc::service::Refused;
+use sluice_rtc::service::{Gathered, Refused};
 use sluice_rtc::signal::{
     Again, AppSettings, Client, Directory, Limits, Link, Media, Rendition, Running, Signalling, Subtrack,
     message,
@@ -88,7 +89,7 @@ impl Pretending {
         told.into_iter().for_each(|event| tell.try_send(event).expect("there is room"));
         self.0.open.fetch_add(1, Ordering::Relaxed);
         self.0.changes.send_modify(|n| *n += 1);
-        let link = Box::new(Pretended { node: self.0.clone(), publisher, _tell: tell });
+        let link = Box::new(Pretended { node: self.0.clone(), publisher, gathers: Vec::new(), _tell: tell });
         Running { sdp: again.sdp, mids: again.mids, streams, events, link }
     }
 }
@@ -127,10 +128,11 @@ impl Media for Pretending {
 struct Pretended {
     node: Arc<Node>,
     publisher: Option<Publisher>,
+    /// What is to be offered next.
+    gathers: Vec<(Request, String)>,
     _tell: mpsc::Sender<SessionEvent>,
 }
 
-#[async_trait]
 impl Link for Pretended {
     fn id(&self) -> u64 {
         1
@@ -156,8 +158,16 @@ impl Link for Pretended {
         Ok(())
     }
 
-    async fn again(&mut self, requests: Vec<(Request, String)>) -> Result<Again, Refused> {
-        self.node.offer(&requests)
+    fn gather(
+        &mut self,
+        requests: Vec<(Request, String)>,
+    ) -> Pin<Box<dyn Future<Output = Result<Gathered, Refused>> + Send + 'static>> {
+        self.gathers = requests;
+        Box::pin(async { Ok(Gathered::default()) })
+    }
+
+    fn again(&mut self, _gathered: Gathered) -> Result<Again, Refused> {
+        self.node.offer(&self.gathers)
     }
 }
 

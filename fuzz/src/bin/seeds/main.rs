@@ -405,6 +405,7 @@ fn relay() -> io::Result<()> {
         }),
         config: Arc::new(config.clone()),
         independent: true,
+        leads: true,
     };
     let frame = |order: u64, dts: i64| Arrived {
         order,
