@@ -139,10 +139,6 @@ pub(crate) struct PlayWhep {
     /// One viewer in so many decrypts, and looks for stamps; the others only count.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) decrypt_every: u32,
-    /// Read what came every so many milliseconds. A generator that sleeps in between does not have to be woken for each datagram,
-    /// which on one machine the server pays for. When a packet came is known all the same.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=20))]
-    pub(crate) turn_ms: u8,
 }
 
 #[derive(Args, Debug)]

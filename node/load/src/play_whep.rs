@@ -23,8 +23,7 @@ pub(crate) fn run(options: &PlayWhep) -> Result<Report, Error> {
     let parse = |url: &String| Server::parse(url, load.allow_remote);
     let servers = target::each(load).iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let every = options.decrypt_every as usize;
-    let turn = Duration::from_millis(options.turn_ms.into());
-    run::run_in_turns("play-whep", load, turn, |Client { index, stats, stop }| {
+    run::run("play-whep", load, |Client { index, stats, stop }| {
         let server = servers[index].clone();
         async move { play(index, &stats, &server, index % every == 0, stop).await }
     })

@@ -52,26 +52,10 @@ pub(crate) fn run<F>(command: &str, load: &Load, client: impl Fn(Client) -> F) -
 where
     F: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    run_in_turns(command, load, Duration::ZERO, client)
-}
-
-/// The same; threads that have nothing to do sleep for so long before they look for what came.
-pub(crate) fn run_in_turns<F>(
-    command: &str,
-    load: &Load,
-    turn: Duration,
-    client: impl Fn(Client) -> F,
-) -> Result<Report, Error>
-where
-    F: Future<Output = Result<(), Error>> + Send + 'static,
-{
     let mut builder = match load.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    if !turn.is_zero() {
-        builder.on_thread_park(move || std::thread::sleep(turn));
-    }
     let runtime = builder.worker_threads(usize::from(load.threads)).enable_all().build()?;
     let report = runtime.block_on(drive(command, load, client));
     runtime.shutdown_background();

@@ -193,9 +193,7 @@ impl Bench<'_> {
     fn webrtc(&self) -> Result<Vec<Sample>, Error> {
         let _publisher = self.publish(&Published::Whip(&self.kit.slim), 3)?;
         let url = self.server.whep_url("bench");
-        let play = |viewers: u32| {
-            self.load(&["play-whep", "--turn-ms", "2", "--url", &url], viewers, 50, self.plan.window)
-        };
+        let play = |viewers: u32| self.load(&["play-whep", "--url", &url], viewers, 50, self.plan.window);
         let [few, some, many] = self.plan.webrtc;
         let (a, b, c) = (play(few)?, play(some)?, play(many)?);
         let lost = [&a, &b, &c].map(|report| report.lost_packets).iter().sum::<u64>();
