@@ -54,7 +54,7 @@ def commands(cluster, relays, given):
         "latency": [browser / "latency.mjs", "--mode", "webrtc", "--publish", o1.url, "--base", e1.url, "--seconds", given.seconds],
         "impaired": [ROOT / "e2e/webrtc/impaired.mjs", "--base", o1.url, "--edge", e2.url, "--media", e2.media, "--relay", relays["e2"],
                      "--origin-media", o1.media, "--uplink", relays["o1"], "--seconds", given.seconds, "--parts", given.impaired],
-        "crowd": [sys.executable, ROOT / "e2e/webrtc/crowd.py", "--base", o1.url, "--media", o1.media],
+        "crowd": [sys.executable, ROOT / "e2e/webrtc/crowd.py", "--base", o2.url, "--media", o2.media],
     }
 
 
